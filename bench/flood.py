@@ -1,0 +1,72 @@
+"""The peer of the echo benchmark: accepts one component, floods it with messages, and counts the replies.
+
+Run as a process of its own, so that its CPU time is not the component's. Prints the port, then serves one connection.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import sys
+
+HEADER = (
+    b"<?xml version='1.0'?><stream:stream xmlns='jabber:component:accept' "
+    b"xmlns:stream='http://etherx.jabber.org/streams' from='echo.localhost' id='bench'>"
+)
+#: A chat message as servers route it: 322 bytes.
+BODY = "Wherefore art thou, Romeo? Deny thy father and refuse thy name; or, if thou wilt not, be but sworn my love."
+
+
+def stanza(number: int) -> bytes:
+    """One message of 322 bytes."""
+    text = (
+        f"<message from='juliet@capulet.example/balcony' to='echo.localhost' id='{number:08d}' type='chat' "
+        f"xml:lang='en'><body>{BODY}</body><active xmlns='http://jabber.org/protocol/chatstates'/></message>"
+    )
+    return text.encode().replace(b"<body>", b"<body>" + b"." * (322 - len(text)))
+
+
+def main(count: int, window: int) -> None:
+    """Send `count` messages, at most `window` of them unanswered at a time, and wait for all replies."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    print(listener.getsockname()[1], flush=True)
+    link, _ = listener.accept()
+    listener.close()
+    heard = b""
+    while b">" not in heard.partition(b"<stream:stream")[2]:
+        heard += link.recv(65536)
+    link.sendall(HEADER)
+    heard = b""
+    while b"</handshake>" not in heard:
+        heard += link.recv(65536)
+    link.sendall(b"<handshake/>")
+    # One batch is a window's half, made beforehand: the flood must not be slower than the flooded.
+    half = window // 2
+    batch = b"".join(stanza(number) for number in range(half))
+    link.setblocking(False)
+    selector = selectors.DefaultSelector()
+    selector.register(link, selectors.EVENT_READ | selectors.EVENT_WRITE)
+    sent = answered = 0
+    pending = memoryview(b"")
+    tail = b""
+    while answered < count:
+        for _, events in selector.select(30):
+            if events & selectors.EVENT_READ:
+                data = tail + link.recv(1 << 20)
+                answered += data.count(b"</message>")
+                tail = data[-9:] if not data.endswith(b"</message>") else b""
+            if events & selectors.EVENT_WRITE:
+                if not pending and sent < count and sent - answered <= half:
+                    pending = memoryview(batch)
+                    sent += half
+                if pending:
+                    pending = pending[link.send(pending) :]
+        busy = bool(pending) or (sent < count and sent - answered <= half)
+        selector.modify(link, selectors.EVENT_READ | (selectors.EVENT_WRITE if busy else 0))
+    link.setblocking(True)
+    link.sendall(b"</stream:stream>")
+    link.close()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

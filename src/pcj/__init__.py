@@ -1,0 +1,81 @@
+"""pcj: an XMPP/Jabber connection broker.
+
+It opens a connection, negotiates every layer of it, tells whoever subscribed what is happening at each step, and carries
+XML nodes both ways without losing any in silence.
+"""
+
+from pcj.broker import Broker
+from pcj.config import JABBERD14_COMPONENT, JABBERD20_COMPONENT, LEGACY, XMPP, Config
+from pcj.dispatch import Subscription
+from pcj.errors import (
+    ConfigError,
+    ConnectionFailed,
+    Failure,
+    FilterError,
+    JidError,
+    NodeError,
+    ParseError,
+    PcjError,
+    Phase,
+    ProtocolError,
+    QueueFull,
+    RequestError,
+    RequestTimeout,
+    Retry,
+    SaslError,
+    StreamErrorReceived,
+    UsageError,
+)
+from pcj.events import Event, Status
+from pcj.explain import State
+from pcj.filters import xpath
+from pcj.jid import JID
+from pcj.protocol import Dialect, register_dialect
+from pcj.queue import Receipt, ReceiptState
+from pcj.serialize import to_bytes
+from pcj.stanza import Node, error_reply, iq, message, ping, presence
+from pcj.xmlstream import from_bytes
+
+__all__ = [
+    "JABBERD14_COMPONENT",
+    "JABBERD20_COMPONENT",
+    "JID",
+    "LEGACY",
+    "XMPP",
+    "Broker",
+    "Config",
+    "ConfigError",
+    "ConnectionFailed",
+    "Dialect",
+    "Event",
+    "Failure",
+    "FilterError",
+    "JidError",
+    "Node",
+    "NodeError",
+    "ParseError",
+    "PcjError",
+    "Phase",
+    "ProtocolError",
+    "QueueFull",
+    "Receipt",
+    "ReceiptState",
+    "RequestError",
+    "RequestTimeout",
+    "Retry",
+    "SaslError",
+    "State",
+    "Status",
+    "StreamErrorReceived",
+    "Subscription",
+    "UsageError",
+    "error_reply",
+    "from_bytes",
+    "iq",
+    "message",
+    "ping",
+    "presence",
+    "register_dialect",
+    "to_bytes",
+    "xpath",
+]

@@ -1,0 +1,382 @@
+"""The class people use: one logical link, over as many physical connections as it takes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from pcj.config import Config
+from pcj.connection import token
+from pcj.dispatch import ANY, Dispatcher, Handler, Subscription
+from pcj.errors import ConfigError, FilterError, PcjError, UsageError
+from pcj.events import Event, Status
+from pcj.explain import State, explain
+from pcj.filters import Filters
+from pcj.inbound import Inbound
+from pcj.link import Link, LinkOwner
+from pcj.outbox import Outbox
+from pcj.protocol import dialect_of
+from pcj.protocol.steps import Session
+from pcj.queue import Entry, Receipt
+from pcj.requester import Requester
+from pcj.stanza import Node
+
+__all__ = ["Broker"]
+
+HandlerT = TypeVar("HandlerT", bound=Callable[[Status], Any])
+
+#: How many times `inbound_backlog` may wait while requests are pending, whose replies must still be read.
+_BACKLOG_FACTOR = 10
+#: How many statuses may wait then in any case: more than one read can bring.
+_PENDING_BACKLOG = 10_000
+
+
+class Broker:
+    """One logical XMPP link: connects it, negotiates it, says what happens, and carries nodes both ways.
+
+    It belongs to the event loop it is used in; all of it is to be called from there. `async with` connects, waits for
+    READY, and shuts down at the end::
+
+        async with Broker(XMPP, "romeo@example.org/orchard", password="...") as broker:
+            broker.output(message(to="juliet@example.org", body="hi"))
+
+    Args:
+        connection_type: XMPP, LEGACY, JABBERD14_COMPONENT, JABBERD20_COMPONENT, or a registered dialect's name.
+        jid: the account, or the component's domain.
+        password: the account's password, or the component's secret. It is never shown again.
+        options: any other field of `Config`, by name.
+
+    Raises:
+        ConfigError: an option cannot be used.
+    """
+
+    def __init__(self, connection_type: str, jid: str, *, password: str, **options: Any) -> None:
+        unknown = options.keys() - Config.__dataclass_fields__.keys()
+        if unknown:
+            raise ConfigError(f"there is no option {', '.join(sorted(map(repr, unknown)))}; see pcj.Config")
+        self._setup(Config(connection_type=connection_type, jid=jid, password=password, **options))
+
+    @classmethod
+    def from_config(cls, config: Config) -> Self:
+        """The broker of a `Config`."""
+        broker = cls.__new__(cls)
+        broker._setup(config)
+        return broker
+
+    def _setup(self, config: Config) -> None:
+        self._config = config
+        self._dialect = dialect_of(config.connection_type)
+        self._account = config.account
+        if self._dialect.component and self._account.local is not None:
+            raise ConfigError(f"a component's jid is a domain, not {config.jid!r}")
+        if not self._dialect.component and self._account.local is None:
+            raise ConfigError(f"the jid of an account is name@domain, not {config.jid!r}")
+        self._dispatcher = Dispatcher(
+            lambda: asyncio.get_running_loop().time(),
+            config.inbound_backlog,
+            debug=config.debug,
+            name=config.alias or str(self._account),
+        )
+        self._dispatcher.on_relief = self._check_backlog
+        self._requester = Requester(self._dispatcher, config.max_pending_requests)
+        self._filters = Filters(self._filter_failed)
+        self._outbox = Outbox(config, self._dialect, self._dispatcher)
+        self._outbox.on_expired = self._requester.fail_expired
+        self._waiters: set[asyncio.Future[Status]] = set()
+        self._inbound = Inbound(config, self._dispatcher, self._requester, self._filters, self._outbox)
+        owner = LinkOwner(
+            session_begins=self._session_begins,
+            receive=self._receive,
+            written=self._outbox.written,
+            session_ended=self._session_ended,
+            link_ended=self._link_ended,
+        )
+        self._link = Link(config, self._dialect, self._dispatcher, owner)
+        self._inbound.stream_error = self._link.stream_error
+
+    def __repr__(self) -> str:
+        return f"<Broker {self._config.connection_type} {self._account} {self.state}>"
+
+    # ---- to be read
+
+    @property
+    def config(self) -> Config:
+        """Its options."""
+        return self._config
+
+    @property
+    def jid(self) -> str:
+        """Who we are: the address that the server gave us while READY, else the configured one."""
+        return self._link.jid or str(self._account)
+
+    @property
+    def sid(self) -> str:
+        """The id of the stream while READY, else ""."""
+        return self._link.sid
+
+    @property
+    def state(self) -> State:
+        """What it is doing."""
+        return self._link.state
+
+    @property
+    def pending(self) -> int:
+        """Requests that wait for their replies."""
+        return len(self._requester)
+
+    @property
+    def queue(self) -> int:
+        """Nodes that wait to be sent: held until READY or `purge_queue`, or because the network takes no more."""
+        return len(self._outbox)
+
+    def explain(self) -> str:
+        """Why it is, or is not, connected: in words for a person."""
+        link = self._link
+        retry_in = None
+        if link.retry_at is not None:
+            retry_in = max(0.0, link.retry_at - asyncio.get_running_loop().time())
+        connection = link.connection
+        return explain(
+            link.state,
+            jid=self.jid,
+            where=connection.address if connection is not None else "",
+            doing=connection.phase if connection is not None else "",
+            failure=link.failure,
+            held=self._outbox.held,
+            retry_in=retry_in,
+        )
+
+    # ---- the link
+
+    async def connect(self, host: str | None = None, port: int | None = None) -> None:
+        """Connect, and return when READY. What happens on the way is told by events.
+
+        Args:
+            host, port: where to; by default as configured. A cancelled call ends the attempt.
+
+        Raises:
+            UsageError: it is connected or connecting, or was halted; nothing was changed.
+            ConnectionFailed: it failed and no further attempt will follow; `failure` says why.
+        """
+        await self._link.connect(host, port)
+
+    async def reconnect(self, host: str | None = None, port: int | None = None) -> None:
+        """End the link that there may be, in good order, and connect anew, perhaps elsewhere.
+
+        Raises:
+            As `connect`.
+        """
+        await self._link.reconnect(host, port)
+
+    async def shutdown(self) -> None:
+        """Send what is under way, close the stream, wait for the server's close, disconnect. Held nodes stay queued.
+
+        It takes at most twice `Config.close_timeout`. Without a link it only says so; twice does nothing.
+        """
+        await self._link.shutdown()
+
+    def halt(self) -> None:
+        """Cut the connection now and for good; requests fail, nothing more can be output."""
+        self._outbox.refuse()
+        self._link.halt()
+        self._dispatcher.close()
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.shutdown()
+
+    # ---- nodes out
+
+    def output(self, node: Node) -> Receipt:
+        """Send a node, or hold it while the link is not READY (`purge_queue`, `Config.on_ready`).
+
+        It is taken as it is now; later changes to it do not show. A component's stanza without `from` goes out from the
+        component itself, an IQ without `id` gets one.
+
+        Returns:
+            What becomes of it.
+
+        Raises:
+            NodeError: it cannot be sent, or would make the server end the link. QueueFull: too much waits.
+            UsageError: the broker was halted. Nothing was sent or changed in any of these cases.
+        """
+        return self._outbox.give(self._outbox.entry(node))
+
+    def purge_queue(self) -> int:
+        """Send all held nodes, in order.
+
+        Returns:
+            How many; 0 while the link is not READY, and they stay held then.
+        """
+        return self._outbox.purge()
+
+    def return_to_sender(
+        self, node: Node, *, timeout: float | None = None, event: str | None = None
+    ) -> asyncio.Future[Node]:
+        """Send a request; its reply comes back to the caller alone, past the filters and PCJ_NODERECEIVED.
+
+        A reply is matched on its id and its sender (RFC 6120 8.1.2.1), so nobody else can give it. It may be an error:
+        look at its `type`.
+
+        Args:
+            node: an IQ of type get or set, or any stanza that will be answered with its id; without id it gets one.
+            timeout: seconds, the time in the queue included; by default `Config.request_timeout`.
+            event: a name under which the reply is fired, too (PCJ's way); then nobody need await the result.
+
+        Returns:
+            A future of the reply. It fails with RequestTimeout or RequestError; every asker is told when the link ends.
+
+        Raises:
+            As `output`; and UsageError for an id that waits for a reply from the same address already.
+        """
+        if event is not None:
+            _check_own(event)
+        seconds = self._config.request_timeout if timeout is None else timeout
+        if not seconds > 0:
+            raise ConfigError(f"timeout must be greater than 0, not {seconds!r}")
+        made = None if isinstance(node, Node) and node.get("id") else token()
+        entry = self._outbox.entry(node, identity=made)
+
+        def send() -> Receipt:
+            self._outbox.tell(Event.PCJ_RTS_START, entry)
+            return self._outbox.give(entry)
+
+        identity = made or node.get("id") or ""
+        future = self._requester.ask(identity, node.get("to"), seconds, event, entry.receipt, send)
+        self._check_backlog()  # reading may have been paused; the reply must be read
+        return future
+
+    # ---- nodes in
+
+    def add_filter(self, event: str, xpath: str, namespaces: Mapping[str, str] | None = None) -> None:
+        """Fire `event` for each stanza that an XPath 1.0 expression selects (PCJ's xpath_filter).
+
+        Elements of `jabber:client` have no prefix in it: "/message[@type='chat']/body". The status bears the stanza as
+        `node`, and in its detail the `expression` and what was `selected`. PCJ_NODERECEIVED follows all the same.
+
+        Args:
+            event: a name of your own. xpath: the expression. namespaces: prefixes for other namespaces.
+
+        Raises:
+            FilterError: the expression cannot be used. ConfigError: the name is one of pcj's own.
+        """
+        _check_own(event)
+        self._filters.add(event, xpath, namespaces)
+
+    def remove_filter(self, event: str) -> bool:
+        """Take back all filters of a name; whether there was one."""
+        return self._filters.remove(event)
+
+    def subscribe(self, event: str, handler: Handler) -> Subscription:
+        """Call `handler` with each status of an event, of a filter's or a request's own name, or of all ("*").
+
+        Args:
+            handler: a function, called at once, or a coroutine function, called one status after the other.
+
+        Returns:
+            The subscription; `cancel()` ends it.
+        """
+        return self._dispatcher.subscribe(event, handler)
+
+    def on(self, event: str) -> Callable[[HandlerT], HandlerT]:
+        """`subscribe` as a decorator."""
+
+        def decorate(handler: HandlerT) -> HandlerT:
+            self._dispatcher.subscribe(event, handler)
+            return handler
+
+        return decorate
+
+    def events(self, *events: str) -> AsyncIterator[Status]:
+        """Each status of these events (without any: of all) from now on, for `async for`.
+
+        At most `Config.inbound_backlog` wait for a slow reader; past that a BACKLOG_GAP says how many it missed.
+        """
+        return self._dispatcher.iterate(events)
+
+    async def wait_for(self, *events: str, timeout: float | None = None) -> Status:
+        """The next status of any of these events; for PCJ_READY at once, if it is READY.
+
+        Raises:
+            TimeoutError: none came within `timeout` seconds. ConnectionFailed, UsageError: the link ended for good.
+        """
+        if not events:
+            raise ConfigError("wait_for needs an event to wait for")
+        if self._link.state is State.HALTED:
+            raise UsageError("the broker was halted: nothing will happen any more")
+        ready = self._link.ready_status
+        if Event.PCJ_READY in events and ready is not None and self._link.state is State.READY:
+            return ready
+        future: asyncio.Future[Status] = asyncio.get_running_loop().create_future()
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())  # looked at, if we are cancelled
+
+        def heard(status: Status) -> None:
+            if not future.done():
+                future.set_result(status)
+
+        subscriptions: list[Subscription] = []
+        self._waiters.add(future)
+        try:
+            for event in events:
+                subscriptions.append(self._dispatcher.subscribe(event, heard))
+            async with asyncio.timeout(timeout):
+                return await future
+        finally:
+            self._waiters.discard(future)
+            for subscription in subscriptions:
+                subscription.cancel()
+
+    # ---- what the link tells
+
+    def _session_begins(self, session: Session) -> None:
+        self._inbound.begin(session.jid, session.envelope)
+        self._outbox.begin(self._link.connection, session.envelope)
+        if self._config.on_ready == "send":
+            # Before READY is told, so that what its handlers output goes behind it; no byte leaves until then.
+            self._outbox.purge()
+
+    def _receive(self, nodes: list[Node]) -> None:
+        self._inbound.receive(nodes)
+        if self._dispatcher.backlog >= self._config.inbound_backlog:
+            self._check_backlog()
+
+    def _session_ended(self, unsent: list[Entry], reason: str) -> None:
+        self._outbox.end(unsent)
+        if reason == "halt":
+            self._outbox.halt()
+        self._requester.fail_all(reason, sent_only=reason == "drop")
+
+    def _link_ended(self, error: PcjError) -> None:
+        for waiter in list(self._waiters):
+            if not waiter.done():
+                waiter.set_exception(error)
+
+    def _check_backlog(self) -> None:
+        """Read no more while coroutine handlers cannot keep up, but never wait for a reply without reading (A11)."""
+        connection = self._link.connection
+        if connection is None:
+            return
+        bound = self._config.inbound_backlog
+        pending = len(self._requester) > 0
+        if pending:
+            bound = max(bound * _BACKLOG_FACTOR, _PENDING_BACKLOG)
+        if self._dispatcher.backlog >= bound:
+            connection.pause_reading()
+        elif pending or self._dispatcher.backlog <= bound // 2:
+            connection.resume_reading()
+
+    def _filter_failed(self, event: str, expression: str, error: FilterError) -> None:
+        self._dispatcher.report(f"the filter {event!r} ({expression})", error)
+
+
+def _check_own(event: str) -> None:
+    """A filter's or a request's event must not pass for one of pcj's."""
+    if not isinstance(event, str) or not event or event in Event.__members__ or event == ANY:
+        raise ConfigError(f"a filter or a request needs an event name of its own, not {event!r}")

@@ -1,0 +1,221 @@
+"""`pcj connect`: the timeline of a connection to any server."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any, Final
+
+import click
+
+from pcj.broker import Broker
+from pcj.cli.escape import shown
+from pcj.cli.password import VARIABLE, password_for
+from pcj.cli.run import FAILED, Interrupted, complain, run, watch_signals
+from pcj.cli.timeline import Display, JsonLines, Timeline, make_console
+from pcj.config import XMPP, Config
+from pcj.errors import ConfigError, ConnectionFailed, UsageError
+from pcj.explain import State
+from pcj.protocol import dialect_of
+
+__all__ = ["connect"]
+
+_PASSWORD_REFUSED: Final = (
+    "a password on the command line can be read by every user of this machine (ps) and stays in the shell's history; "
+    f"set {VARIABLE}, give --password-command, or be asked for it"
+)
+#: What the library calls them, and what this command does.
+_OPTIONS: Final = (
+    ("ca_file=", "--ca-file"),
+    ("require_tls=False", "--no-require-tls"),
+    ("verify_tls=False", "--insecure"),
+    ("direct_tls=True", "--direct-tls"),
+    ("direct_tls=False", "without --direct-tls"),
+    ("plaintext=True", "--plaintext"),
+    ("tls_name=", "--tls-name"),
+)
+#: An event that does not happen.
+_NEVER: Final = "pcj connect: never"
+
+
+def _refuse_password(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        raise click.UsageError(_PASSWORD_REFUSED)
+
+
+def _connection_type(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """A registered connection type; its case does not matter."""
+    try:
+        return dialect_of(value).name
+    except ConfigError as unknown:
+        try:
+            return dialect_of(value.upper()).name
+        except ConfigError:
+            raise click.BadParameter(shown(str(unknown))) from None
+
+
+@click.command()
+@click.argument("jid")
+@click.option(
+    "--type",
+    "connection_type",
+    default=XMPP,
+    callback=_connection_type,
+    help="XMPP (the default), LEGACY, JABBERD14_COMPONENT, JABBERD20_COMPONENT, or a registered one; in any case.",
+)
+@click.option("--host", help="Where to connect; by default what DNS says (clients) or localhost (components).")
+@click.option("--port", type=click.IntRange(1, 65535), help="By default 5222 (clients) or 5347 (components).")
+@click.option("--username", help="The login, where it is not the local part of the JID (jabberd2's router).")
+@click.option("--password", hidden=True, expose_value=False, callback=_refuse_password)
+@click.option("--password-command", help="A command whose first line of output is the password; run without a shell.")
+@click.option(
+    "--ca-file",
+    type=click.Path(exists=True, dir_okay=False),
+    help="PEM file of the authorities to trust, in place of the system's.",
+)
+@click.option("--tls-name", help="The name that the server's certificate must bear.")
+@click.option("--direct-tls", is_flag=True, help="TLS from the first byte (XEP-0368).")
+@click.option("--no-require-tls", is_flag=True, help="Go on without TLS if the server offers none.")
+@click.option("--insecure", is_flag=True, help="Do not check the server's certificate.")
+@click.option("--plaintext", is_flag=True, help="LEGACY: send the password itself, not a digest.")
+@click.option("--stay", is_flag=True, help="Stay connected until Ctrl-C; reconnect after failures that can pass.")
+@click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Seconds that it may take to be READY.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per event on stdout, and nothing else.")
+def connect(
+    jid: str,
+    connection_type: str,
+    host: str | None,
+    port: int | None,
+    username: str | None,
+    password_command: str | None,
+    ca_file: str | None,
+    tls_name: str | None,
+    direct_tls: bool,
+    no_require_tls: bool,
+    insecure: bool,
+    plaintext: bool,
+    stay: bool,
+    timeout: float | None,
+    as_json: bool,
+) -> None:
+    """Connect to a server as JID and show each step.
+
+    JID is the account (name@domain, or name@domain/resource), or a component's domain. The password is taken from
+    --password-command, else from the environment variable PCJ_PASSWORD, else asked for. Without --stay it shuts down
+    as soon as the connection is READY. The exit code is 0 if it was READY.
+    """
+    options: dict[str, Any] = {}
+    if no_require_tls:
+        options["require_tls"] = False
+    config = partial(
+        Config,
+        connection_type=connection_type,
+        jid=jid,
+        host=host,
+        port=port,
+        username=username,
+        ca_file=ca_file,
+        tls_name=tls_name,
+        direct_tls=direct_tls,
+        verify_tls=not insecure,
+        plaintext=plaintext,
+        auto_reconnect=stay,
+        **options,
+    )
+
+    try:
+        Broker.from_config(config(password=""))  # what is wrong with the options is said before a password is asked for
+        made = config(password=password_for(shown(jid), password_command))
+    except ConfigError as error:
+        raise click.UsageError(shown(str(error))) from None
+    if insecure:
+        complain("warning: --insecure: the server's certificate is not checked; anyone in between can read along")
+    console = make_console()
+    display: Display = JsonLines(console) if as_json else Timeline(console)
+
+    async def main() -> int:
+        return await _Session(Broker.from_config(made), display, stay=stay, as_json=as_json).run(timeout)
+
+    run(main)
+
+
+class _Session:
+    """One run of the command."""
+
+    def __init__(self, broker: Broker, display: Display, *, stay: bool, as_json: bool) -> None:
+        self._broker = broker
+        self._display = display
+        self._stay = stay
+        self._as_json = as_json
+        self._stop = asyncio.Event()
+        self._signals: list[int] = []
+
+    async def run(self, timeout: float | None) -> int:
+        """Connect, show, shut down; the exit code.
+
+        Raises:
+            Interrupted: a signal came; the link was shut down in good order before.
+        """
+        broker, config = self._broker, self._broker.config
+        login = f", logging in as {config.username}" if config.username else ""
+        self._display.heading(config.connection_type, f"{config.jid}{login}")
+        broker.subscribe("*", partial(self._display.show, config.connection_type))
+        with watch_signals(self._on_signal):
+            connecting = asyncio.create_task(broker.connect())
+            await self._first(connecting, timeout=timeout)
+            if ready := connecting.done() and connecting.exception() is None:
+                ready = not self._stay or await self._hold()
+            elif not connecting.done() and not self._signals:
+                complain(f"not READY within {timeout:g} s")
+            explanation = broker.explain()
+            if broker.state not in (State.IDLE, State.HALTED):
+                await broker.shutdown()
+            self._say(_with_options(explanation))
+            try:
+                await connecting
+            except (ConnectionFailed, UsageError):
+                pass  # explained above; UsageError where we shut it down before it was READY
+        if self._signals:
+            raise Interrupted(self._signals[0])
+        return 0 if ready else FAILED
+
+    async def _hold(self) -> bool:
+        """Stay until a signal comes; False if the link ended for good before."""
+        if self._broker.state is State.IDLE:
+            return False
+        ended = asyncio.create_task(self._broker.wait_for(_NEVER))  # fails when no attempt will follow
+        await self._first(ended)
+        if ended.done():
+            ended.exception()  # looked at
+            return False
+        ended.cancel()
+        return True
+
+    async def _first(self, task: asyncio.Task[Any], timeout: float | None = None) -> None:
+        """Wait for a task, a signal or the time, whichever comes first."""
+        stopped = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait((task, stopped), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+
+    def _on_signal(self, number: int) -> None:
+        self._signals.append(number)
+        if len(self._signals) == 1:
+            self._stop.set()
+        else:
+            self._broker.halt()  # asked twice: at once
+
+    def _say(self, text: str) -> None:
+        if self._as_json:
+            complain(text)
+        else:
+            self._display.note("")
+            self._display.note(text)
+
+
+def _with_options(text: str) -> str:
+    """A sentence of the library with its options named as those of the command line."""
+    for ours, option in _OPTIONS:
+        text = text.replace(ours, option)
+    return text

@@ -1,0 +1,210 @@
+"""Every option of a broker: one frozen record, checked when it is made."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Final
+
+from pcj.errors import ConfigError
+from pcj.jid import JID
+
+__all__ = ["JABBERD14_COMPONENT", "JABBERD20_COMPONENT", "LEGACY", "XMPP", "Config"]
+
+XMPP: Final = "XMPP"
+LEGACY: Final = "LEGACY"
+JABBERD14_COMPONENT: Final = "JABBERD14_COMPONENT"
+JABBERD20_COMPONENT: Final = "JABBERD20_COMPONENT"
+
+_CHOICES: Final = {
+    "on_ready": ("hold", "send"),
+    "unhandled_iq": ("error", "ignore"),
+    "session": ("auto", "always"),
+    "bind_option": ("log", "default"),
+}
+_ORDERED: Final = (
+    ("min_scram_iterations", "max_scram_iterations"),
+    ("reconnect_delay", "reconnect_delay_max"),
+)
+#: By annotation: what an option may be, and the words for it.
+_TYPES: Final[dict[str, tuple[tuple[type, ...], str]]] = {
+    "str": ((str,), "a str"),
+    "bool": ((bool,), "True or False"),
+    "int": ((int,), "a whole number"),
+    "float": ((int, float), "a number"),
+    "tuple[str, ...]": ((tuple,), "a tuple of str"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Every option of a broker. Times are in seconds, sizes in bytes.
+
+    Who and where
+        connection_type: XMPP, LEGACY, JABBERD14_COMPONENT, JABBERD20_COMPONENT, or the name of a registered dialect.
+        jid: the account, or the component's domain. password: never shown again.
+        host, port: where to connect. Without host: SRV records (client types) or localhost:5347 (components).
+        resource: the resource to ask for; by default the one in `jid`, else the server's choice (RFC 6120 7.6).
+        username: where it is not the local part of `jid` (the login at jabberd2's router).
+        alias: a name for logs, by default the JID.
+
+    The stream (PCJ's options; the defaults follow from the connection type)
+        version, xmlns, stream: the version, content namespace and stream namespace of our header.
+        plaintext: LEGACY sends the password itself, not a digest.
+        bind_domain, bind_option: JABBERD20_COMPONENT: the domain to bind (by default `jid`), and "log" or "default".
+        session: "auto" establishes a session (RFC 3921) only where the server requires it; "always" where it offers it.
+        debug: log every event at level DEBUG on the logger "pcj".
+
+    TLS
+        require_tls: by default True for XMPP and JABBERD20_COMPONENT; for LEGACY and JABBERD14_COMPONENT True unless
+            the link stays on loopback. direct_tls: TLS from the first byte (XEP-0368). verify_tls: check the
+            certificate.
+        tls_name: the name it must bear; by default the JID's domain (clients), `host` (components).
+        ca_file: PEM file of the authorities to trust, in place of the system's. client_certificate: PEM file with our
+            certificate and key. pins: "sha256:<hex>" of the public keys (SubjectPublicKeyInfo) that are accepted.
+
+    Authentication
+        allow_plain: send the password itself also outside TLS. sasl_mechanisms: only these; None: all that pcj knows.
+        min_scram_iterations, max_scram_iterations: what the server may ask for.
+
+    Behaviour
+        auto_reconnect: connect again after a failure that can pass. reconnect_delay, reconnect_delay_max: the first and
+            the longest delay; each is drawn at random between 0 and the current bound. reconnect_reset: how long READY
+            must have lasted before the delay starts small again.
+        on_ready: "hold" (queued nodes wait for `purge_queue`) or "send". queue: "memory".
+        answer_ping: answer XEP-0199 pings. unhandled_iq: "error" answers an IQ get or set that nobody handles
+            (RFC 6120 8.2.3), "ignore" does not. check_output: refuse at `output` what would end the link.
+
+    Deadlines
+        resolve_timeout, connect_timeout (per address), tls_timeout, stream_timeout, authenticate_timeout, bind_timeout,
+        session_timeout: of each phase. close_timeout: for the peer to close after we did. request_timeout: the default
+        of `return_to_sender`.
+
+    Bounds
+        max_stanza_bytes, max_depth, max_elements: of one top-level element from the peer. max_outbound_bytes: of one
+        of ours.
+        queue_max_nodes, queue_max_bytes, queue_max_age: of the outbound queue. max_pending_requests: unanswered
+        requests. inbound_backlog: statuses waiting for one coroutine handler or iterator. write_high_water: bytes
+        handed to the transport and not yet taken by the network, past which nodes stay queued.
+    """
+
+    connection_type: str
+    jid: str
+    password: str = field(repr=False)
+    host: str | None = None
+    port: int | None = None
+    resource: str | None = None
+    username: str | None = None
+    alias: str | None = None
+
+    version: str | None = None
+    xmlns: str | None = None
+    stream: str | None = None
+    plaintext: bool = False
+    bind_domain: str | None = None
+    bind_option: str | None = None
+    session: str = "auto"
+    debug: bool = False
+
+    require_tls: bool | None = None
+    direct_tls: bool = False
+    verify_tls: bool = True
+    tls_name: str | None = None
+    ca_file: str | None = None
+    client_certificate: str | None = None
+    pins: tuple[str, ...] = ()
+
+    allow_plain: bool = False
+    sasl_mechanisms: tuple[str, ...] | None = None
+    min_scram_iterations: int = 4096
+    max_scram_iterations: int = 1_000_000
+
+    auto_reconnect: bool = False
+    reconnect_delay: float = 1.0
+    reconnect_delay_max: float = 300.0
+    reconnect_reset: float = 30.0
+    on_ready: str = "hold"
+    queue: str = "memory"
+    answer_ping: bool = True
+    unhandled_iq: str = "error"
+    check_output: bool = True
+
+    resolve_timeout: float = 5.0
+    connect_timeout: float = 10.0
+    tls_timeout: float = 15.0
+    stream_timeout: float = 30.0
+    authenticate_timeout: float = 30.0
+    bind_timeout: float = 30.0
+    session_timeout: float = 30.0
+    close_timeout: float = 5.0
+    request_timeout: float = 60.0
+
+    max_stanza_bytes: int = 1_048_576
+    max_depth: int = 256
+    max_elements: int = 65_536
+    max_outbound_bytes: int = 16_777_216
+    queue_max_nodes: int = 10_000
+    queue_max_bytes: int = 67_108_864
+    queue_max_age: float = 86_400.0
+    max_pending_requests: int = 10_000
+    inbound_backlog: int = 1_000
+    write_high_water: int = 1_048_576
+
+    def __post_init__(self) -> None:
+        for option in dataclasses.fields(self):
+            self._check_type(option.name, str(option.type))
+        if not self.connection_type:
+            raise ConfigError("connection_type is empty: say XMPP, LEGACY, JABBERD14_COMPONENT or JABBERD20_COMPONENT")
+        account = JID.parse(self.jid)
+        if self.port is not None and not 1 <= self.port <= 65535:
+            raise ConfigError(f"port must be between 1 and 65535, not {self.port}")
+        if self.host is not None and (not self.host or any(c.isspace() for c in self.host)):
+            raise ConfigError(f"host must be a name or an address, not {self.host!r}")
+        if self.resource is not None:
+            account.with_resource(self.resource)
+        for name, allowed in _CHOICES.items():
+            value = getattr(self, name)
+            if value is not None and value not in allowed:
+                raise ConfigError(f"{name} must be {' or '.join(map(repr, allowed))}, not {value!r}")
+        if self.queue != "memory":
+            raise ConfigError(f"queue must be 'memory', not {self.queue!r}: this version has no durable queue")
+        for pin in self.pins:
+            kind, _, digest = pin.partition(":")
+            if kind != "sha256" or len(digest) != 64 or not all(c in "0123456789abcdefABCDEF" for c in digest):
+                raise ConfigError(f"a pin is 'sha256:' and 64 hexadecimal digits, not {pin!r}")
+        for low, high in _ORDERED:
+            if getattr(self, low) > getattr(self, high):
+                raise ConfigError(
+                    f"{low} must not be greater than {high}: {getattr(self, low)} > {getattr(self, high)}"
+                )
+
+    def _check_type(self, name: str, annotation: str) -> None:
+        """Hold an option against its annotation, and a number against 0. No text is shown: one is the password."""
+        value = getattr(self, name)
+        if isinstance(value, list):
+            value = tuple(value)
+            object.__setattr__(self, name, value)  # frozen for its users; here it gets its only value
+        types, what = _TYPES[annotation.removesuffix(" | None")]
+        if value is None and annotation.endswith(" | None"):
+            return
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+            raise ConfigError(f"{name} must be {what}, not {type(value).__name__}")
+        if isinstance(value, tuple) and not all(isinstance(item, str) for item in value):
+            raise ConfigError(f"{name} must be {what}")
+        if bool not in types and isinstance(value, (int, float)) and name != "port" and not 0 < value < float("inf"):
+            raise ConfigError(f"{name} must be greater than 0, not {value!r}")
+
+    @property
+    def account(self) -> JID:
+        """`jid`, parsed."""
+        return JID.parse(self.jid)
+
+    @property
+    def wanted_resource(self) -> str | None:
+        """The resource to ask for: `resource`, else the one in `jid`, else None."""
+        return self.resource if self.resource is not None else self.account.resource
+
+    @property
+    def login(self) -> str:
+        """The name to authenticate as: `username`, else the local part of `jid`, else its domain."""
+        return self.username or self.account.local or self.account.domain

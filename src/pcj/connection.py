@@ -1,0 +1,578 @@
+"""One physical connection: bytes to protocol and back, and the deadline of each phase.
+
+The first floor that knows asyncio. It carries out what the negotiator asks for, then hands stanzas to its owner, and
+ends in exactly one call of `Owner.connection_ended`, which tells of SOCKETDISCONNECT. Once aborted it tells nobody
+anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import Callable, Mapping
+from enum import Enum, auto
+from typing import Protocol, cast
+
+from pcj.config import Config
+from pcj.errors import ConfigError, PcjError, Phase, ProtocolError, Retry
+from pcj.events import NO_DETAIL, Event
+from pcj.protocol import Dialect, Negotiator
+from pcj.protocol.actions import Action, BeginTls, Compute, Established, Failed, Fire, Write
+from pcj.protocol.steps import Session
+from pcj.queue import Entry, ReceiptState
+from pcj.stanza import Node
+from pcj.transport.tcp import address_of, is_loopback
+from pcj.transport.tls import TlsEngine, make_context
+from pcj.xmlstream import Limits, ReadyParser
+from pcj.xmlstream.framing import STREAM_CLOSE, stream_error
+
+__all__ = ["Connection", "Owner"]
+
+
+def token() -> str:
+    """192 random bits as printable ASCII: ids and nonces that nobody can guess."""
+    return secrets.token_urlsafe(24)
+
+
+class Owner(Protocol):
+    """Whom a connection tells what happens. The calls come in the order of what happened."""
+
+    def fire(
+        self,
+        event: str,
+        node: Node | None = None,
+        error: BaseException | None = None,
+        detail: Mapping[str, object] = NO_DETAIL,
+    ) -> None: ...
+
+    def wants(self, event: str) -> bool: ...
+
+    def connection_ready(self, session: Session) -> None: ...
+
+    def negotiation_failed(self, error: ProtocolError, phase: Phase) -> bool:
+        """Returns whether another attempt will follow."""
+
+    def receive(self, nodes: list[Node]) -> None: ...
+
+    def written(self, entry: Entry) -> None: ...
+
+    def connection_ended(self, error: BaseException | None) -> None:
+        """The socket is gone; the owner fires SOCKETDISCONNECT."""
+
+
+#: How much is encrypted at a time, in bytes.
+_TLS_CHUNK = 1_048_576
+
+
+class State(Enum):
+    """How far the connection is."""
+
+    NEW = auto()
+    NEGOTIATING = auto()
+    READY = auto()
+    CLOSING = auto()  # our closing tag is out, or is to go out behind what waits
+    ENDED = auto()
+
+
+class Connection(asyncio.Protocol):
+    """One TCP (or Unix) connection, from `connection_made` to `Owner.connection_ended`.
+
+    Args:
+        owner: whom to tell. config, dialect: what to negotiate. tls_name: the name the certificate must bear.
+    """
+
+    def __init__(self, owner: Owner, config: Config, dialect: Dialect, *, tls_name: str) -> None:
+        self._owner: Owner | None = owner
+        self._config = config
+        self._dialect = dialect
+        self._tls_name = tls_name
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._engine: TlsEngine | None = None
+        self._tls_pending = False
+        self._negotiator: Negotiator | None = None
+        self._parser: ReadyParser | None = None
+        self._session: Session | None = None
+        self._state = State.NEW
+        self._outbound: deque[Entry] = deque()
+        self._outbound_bytes = 0
+        self._flush_scheduled = False
+        self._paused = False
+        self._dispatching = False
+        self._flushing = False
+        self._header_sent = False
+        self._close_sent = False
+        self._peer_closed = False
+        self._before_close: list[Callable[[], None]] = []
+        self._error: BaseException | None = None
+        self._socket_error: BaseException | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self.address = ""
+
+    # ---- what asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket stands: begin the negotiation."""
+        transport = cast(asyncio.Transport, transport)  # a stream protocol is given a stream transport
+        if self._owner is None:
+            transport.abort()
+            return
+        self._transport = transport
+        transport.set_write_buffer_limits(high=self._config.write_high_water)
+        self.address = address_of(transport)
+        self._state = State.NEGOTIATING
+        self._fire(Event.PCJ_CONNECTED, detail={"address": self.address, "local": address_of(transport, local=True)})
+        if self._state is not State.NEGOTIATING:
+            return  # a handler ended it
+        self._negotiator = Negotiator(self._config, self._dialect, token=token, loopback=is_loopback(transport))
+        self._perform(self._negotiator.start(self._loop.time()))
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the network; decrypted, where TLS stands, then read."""
+        engine = self._engine
+        if engine is not None:
+            try:
+                data = engine.receive_data(data)
+            except ProtocolError as error:
+                self._send_tls()  # the alert that tells the peer why
+                self._broken(error)
+                return
+            outgoing = engine.data_to_send()
+            if outgoing and self._transport is not None:
+                self._transport.write(outgoing)
+            if self._tls_pending and engine.facts is not None:
+                self._tls_pending = False
+                if self._negotiator is not None:
+                    self._perform(self._negotiator.tls_started(engine.facts, self._loop.time()))
+            if data:
+                self._read(data)
+            if engine.peer_closed and not self._peer_closed and self._state is not State.ENDED:
+                self._peer_ended()
+            return
+        self._read(data)
+
+    def eof_received(self) -> bool:
+        """The peer ended its half; the connection is of no more use."""
+        self._peer_ended()
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The socket is gone: the one end of this connection."""
+        self._cancel_timer()
+        if self._owner is None:
+            return
+        self._close_sent = True  # nothing can be sent any more
+        if self._state is State.NEGOTIATING and self._negotiator is not None:
+            # The negotiation ends with its own event first.
+            self._socket_error = error
+            reason = f"the connection broke: {error}" if error is not None else "the server closed the connection"
+            self._perform(self._negotiator.failed(ProtocolError(reason, came=reason), self._loop.time()))
+        elif self._state is State.READY:
+            self._error = self._socket_error = error or ConnectionResetError("the connection broke")
+        self._negotiator = None
+        self._state = State.ENDED
+        if self._socket_error is not None:
+            self._fire(Event.PCJ_SOCKETFAIL, error=self._socket_error)
+        self._settle_close()
+        owner, self._owner = self._owner, None
+        if owner is not None:
+            owner.connection_ended(self._error)
+
+    def pause_writing(self) -> None:
+        """The network takes no more for now: nodes stay queued (design 6)."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self._paused = False
+        self._flush()
+
+    # ---- what the owner calls
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a socket, or was one."""
+        return self._transport is not None
+
+    @property
+    def ready(self) -> bool:
+        """Whether stanzas can be sent."""
+        return self._state is State.READY
+
+    @property
+    def phase(self) -> str:
+        """The phase of the negotiation, or "" outside one."""
+        return str(self._negotiator.phase) if self._negotiator is not None else ""
+
+    @property
+    def outbound(self) -> tuple[int, int]:
+        """(nodes, bytes) that wait because the network takes no more."""
+        return len(self._outbound), self._outbound_bytes
+
+    def send(self, entry: Entry) -> None:
+        """Send a node: with all others of this turn of the loop, in one write."""
+        self._outbound.append(entry)
+        self._outbound_bytes += len(entry.data)
+        if not self._dispatching and not self._flush_scheduled:
+            self._flush_scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def pause_reading(self) -> None:
+        """Take no more from the network until `resume_reading`."""
+        if self._transport is not None and not self._transport.is_closing() and self._transport.is_reading():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Go on reading."""
+        if self._transport is not None and not self._transport.is_closing() and not self._transport.is_reading():
+            self._transport.resume_reading()
+
+    def close(self, then: Callable[[], None] | None = None, *, flush: bool = True) -> None:
+        """End the stream in good order: what waits goes out, then our closing tag; the peer's is waited for.
+
+        Args:
+            then: called when our closing tag went out, or when it is clear that none will.
+            flush: False where the peer reads no more: what waits stays with us.
+        """
+        if self._close_sent or self._state is State.ENDED:
+            if then is not None:
+                then()
+            return
+        if then is not None:
+            self._before_close.append(then)
+        if self._state is State.CLOSING:
+            return
+        negotiating = self._state is not State.READY
+        self._state = State.CLOSING
+        self._set_timer(self._loop.time() + self._config.close_timeout)
+        if negotiating:
+            self._negotiator = None
+            self._send_close()
+            self._drop()
+        elif not flush:
+            self._send_close()
+        elif not self._flushing:  # else the flush that is under way does it
+            self._flush()
+
+    def abort(self) -> None:
+        """Cut the connection now, without a word to the peer or the owner."""
+        self._owner = self._negotiator = None
+        self._state = State.ENDED
+        self._before_close.clear()
+        self._cancel_timer()
+        if self._transport is not None:
+            self._transport.abort()
+
+    # ---- bytes in
+
+    def _read(self, data: bytes) -> None:
+        parser = self._parser
+        if parser is None:
+            if self._negotiator is not None:
+                self._perform(self._negotiator.receive_data(data, self._loop.time()))
+            return
+        owner = self._owner
+        nodes = parser.feed(data)
+        if nodes and owner is not None:
+            self._dispatching = True
+            try:
+                owner.receive(nodes)
+            finally:
+                self._dispatching = False
+            if self._outbound:
+                self._flush()
+        if parser.failure is not None:
+            self._broken(parser.failure)
+        elif parser.closed and not self._peer_closed:
+            self._peer_ended()
+
+    def _peer_ended(self) -> None:
+        """The peer closed: its stream, TLS, or the connection. What we owe it is our own closing tag (RFC 6120 4.4)."""
+        if self._peer_closed or self._state is State.ENDED:
+            return
+        self._peer_closed = True
+        clean = self._parser is not None and self._parser.closed
+        if self._negotiator is not None and self._state is State.NEGOTIATING:
+            if self._tls_pending and self._engine is not None:
+                try:
+                    self._engine.receive_eof()
+                except ProtocolError as error:
+                    self._perform(self._negotiator.failed(error, self._loop.time()))
+                    return
+            self._perform(self._negotiator.receive_eof(self._loop.time()))
+            return
+        if self._state is State.READY:
+            if not clean:
+                self._error = ConnectionResetError("the server closed the connection without closing the stream")
+                self._socket_error = self._error
+                self._state = State.CLOSING
+                self._close_sent = True  # nothing can be sent any more
+                self._drop()
+                return
+            self._state = State.CLOSING
+            self._send_close()
+        self._drop()
+
+    def _broken(self, error: ProtocolError) -> None:
+        """The peer broke the rules of TLS or of the stream."""
+        if self._state is State.NEGOTIATING and self._negotiator is not None:
+            self._perform(self._negotiator.failed(error, self._loop.time()))
+        elif self._state is State.READY:
+            self._error = error
+            self._state = State.CLOSING
+            if error.phase is Phase.TLS:
+                self._socket_error = error
+                self._close_sent = True  # there is nothing left to send it in
+            else:
+                self._fire(Event.STREAM_ERROR, error=error, detail={"phase": str(Phase.READY)})
+                self._send_close(error.answer)
+            self._drop()
+        else:
+            self._drop()
+
+    # ---- bytes out
+
+    def _transmit(self, data: bytes) -> bool:
+        """Write, inside TLS where that stands; False where it can no longer be done."""
+        transport, engine = self._transport, self._engine
+        if transport is None or transport.is_closing():
+            return False
+        if engine is None:
+            transport.write(data)
+            return True
+        try:
+            for at in range(0, len(data), _TLS_CHUNK):
+                engine.write(data[at : at + _TLS_CHUNK])
+                transport.write(engine.data_to_send())
+        except PcjError:
+            return False  # TLS is broken
+        return True
+
+    def _send_tls(self) -> None:
+        if self._engine is not None and self._transport is not None and not self._transport.is_closing():
+            data = self._engine.data_to_send()
+            if data:
+                self._transport.write(data)
+
+    def _flush(self) -> None:
+        """One write for all that waits, while the network takes it."""
+        self._flush_scheduled = False
+        transport = self._transport
+        if self._paused or self._close_sent or transport is None or transport.is_closing():
+            return
+        outbound = self._outbound
+        if outbound:
+            if self._outbound_bytes <= self._config.write_high_water:
+                entries = list(outbound)
+                outbound.clear()
+                self._outbound_bytes = 0
+            else:
+                entries = self._take(self._config.write_high_water)
+            if not self._transmit(b"".join([entry.data for entry in entries])):
+                outbound.extendleft(reversed(entries))
+                self._outbound_bytes += sum(len(entry.data) for entry in entries)
+                return
+            for entry in entries:
+                entry.receipt.state = ReceiptState.WRITTEN
+            owner = self._owner
+            if owner is not None and owner.wants(Event.PCJ_NODESENT):
+                self._flushing = True
+                for entry in entries:
+                    owner.written(entry)
+                self._flushing = False
+            if outbound and not self._paused and not self._flush_scheduled:
+                self._flush_scheduled = True
+                self._loop.call_soon(self._flush)
+        if self._state is State.CLOSING and not outbound:
+            self._send_close()
+
+    def _take(self, size: int) -> list[Entry]:
+        """The first entries up to `size` bytes, at least one: so that a pause of the transport is seen in time."""
+        entries: list[Entry] = []
+        while self._outbound and (not entries or size >= len(self._outbound[0].data)):
+            entry = self._outbound.popleft()
+            size -= len(entry.data)
+            self._outbound_bytes -= len(entry.data)
+            entries.append(entry)
+        return entries
+
+    def _send_close(self, condition: str | None = None) -> None:
+        """Our closing tag, behind a stream error if one is due; never before a header of ours, never twice."""
+        if self._close_sent:
+            return
+        self._close_sent = True
+        error = stream_error(condition) if condition is not None else b""
+        due = self._header_sent and not self._tls_pending
+        if due and self._transmit(error + STREAM_CLOSE):
+            self._fire(Event.PCJ_STREAMEND)
+        self._settle_close()
+        if self._peer_closed or not due:
+            self._drop()
+        elif self._state is not State.ENDED:
+            self._set_timer(self._loop.time() + self._config.close_timeout)
+
+    def _drop(self) -> None:
+        """Close the socket behind what is written; it may not take longer than the close may."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self._engine is not None and not self._tls_pending:
+            self._engine.close()
+            self._send_tls()
+        self._transport.close()
+        if self._timer is None and self._state is not State.ENDED:
+            self._set_timer(self._loop.time() + self._config.close_timeout)
+
+    # ---- the negotiation
+
+    def _perform(self, actions: list[Action]) -> None:
+        """Carry out what the negotiator asks for, in order."""
+        for action in actions:
+            if self._negotiator is None:
+                return  # a handler of an event ended the connection meanwhile
+            if isinstance(action, Fire):
+                if action.event == Event.PCJ_STREAMSTART:
+                    self._header_sent = True
+                self._fire(action.event, action.node, action.error, action.detail)
+            elif isinstance(action, Write):
+                self._transmit(action.data)
+            elif isinstance(action, Compute):
+                self._compute(action)
+            elif isinstance(action, BeginTls):
+                self._begin_tls()
+            elif isinstance(action, Failed):
+                self._negotiation_failed(action)
+                return
+            else:
+                self._established(action)
+                return
+        negotiator = self._negotiator
+        if negotiator is not None and self._state is State.NEGOTIATING:
+            deadline = negotiator.next_deadline()
+            if deadline is not None:
+                self._set_timer(deadline)
+
+    def _begin_tls(self) -> None:
+        config = self._config
+        try:
+            context = make_context(
+                verify=config.verify_tls,
+                ca_file=config.ca_file,
+                client_certificate=config.client_certificate,
+                alpn=("xmpp-client",) if config.direct_tls and not self._dialect.component else (),
+            )
+            self._engine = TlsEngine(context, server_name=self._tls_name, pins=config.pins)
+            self._tls_pending = True
+            self._engine.start()
+        except PcjError as error:
+            failure = (
+                error
+                if isinstance(error, ProtocolError)
+                else ProtocolError(
+                    str(error), phase=Phase.TLS, retry=Retry.FATAL if isinstance(error, ConfigError) else None
+                )
+            )
+            self._tls_pending = True
+            if self._negotiator is not None:
+                self._perform(self._negotiator.failed(failure, self._loop.time()))
+            return
+        self._send_tls()
+
+    def _compute(self, action: Compute) -> None:
+        """Run a slow function in a thread; its result, or its failure, goes back to the negotiation."""
+        negotiator = self._negotiator
+
+        def done(future: asyncio.Future[object]) -> None:
+            error = None if future.cancelled() else future.exception()  # looked at, or asyncio complains of it
+            if future.cancelled() or negotiator is None or self._negotiator is not negotiator:
+                return
+            now = self._loop.time()
+            if error is None:
+                self._perform(negotiator.computed(future.result(), now))
+            else:
+                self._perform(negotiator.failed(ProtocolError(f"could not compute the proof: {error}"), now))
+
+        self._loop.run_in_executor(None, action.run).add_done_callback(done)
+
+    def _negotiation_failed(self, action: Failed) -> None:
+        self._negotiator = None
+        self._cancel_timer()
+        self._error = action.error
+        self._state = State.CLOSING
+        owner = self._owner
+        again = owner.negotiation_failed(action.error, action.phase) if owner is not None else False
+        if not again:
+            self._before_close.append(lambda: self._fire(Event.PCJ_SHUTDOWN_START, detail={"by": "failure"}))
+        self._send_close(action.error.answer)
+        self._drop()
+
+    def _established(self, action: Established) -> None:
+        self._negotiator = None
+        self._cancel_timer()
+        config = self._config
+        content = (config.xmlns if config.xmlns is not None else self._dialect.xmlns) if self._dialect.canonical else ""
+        limits = Limits(config.max_stanza_bytes, config.max_depth, config.max_elements)
+        self._parser = ReadyParser(action.namespaces, content, limits)
+        self._session = action.session
+        self._state = State.READY
+        owner = self._owner
+        if owner is not None:
+            self._dispatching = True  # what is sent here goes out when all have heard of READY
+            try:
+                owner.connection_ready(action.session)
+                if action.early and self._owner is not None:
+                    owner.receive(list(action.early))
+            finally:
+                self._dispatching = False
+        if action.leftover and self._state in (State.READY, State.CLOSING):
+            self._read(action.leftover)
+        if self._outbound and not self._flush_scheduled:
+            self._flush_scheduled = True
+            self._loop.call_soon(self._flush)
+
+    # ---- time and the end
+
+    def _set_timer(self, when: float) -> None:
+        if self._timer is not None:
+            if self._timer.when() == when:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(when, self._timed_out)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _timed_out(self) -> None:
+        self._timer = None
+        if self._state is State.NEGOTIATING and self._negotiator is not None:
+            self._perform(self._negotiator.handle_timer(self._loop.time()))
+        elif self._transport is not None:
+            # The close took too long: what the network has not taken by now it will not take.
+            self._close_sent = True
+            self._settle_close()
+            self._transport.abort()
+
+    def _settle_close(self) -> None:
+        """Our closing tag went out, or will not: tell those who wait for that."""
+        waiting, self._before_close = self._before_close, []
+        for then in waiting:
+            then()
+
+    def take_unsent(self) -> list[Entry]:
+        """The nodes that never reached the network, in order; they are the owner's again."""
+        entries = list(self._outbound)
+        self._outbound.clear()
+        self._outbound_bytes = 0
+        return entries
+
+    def _fire(
+        self,
+        event: str,
+        node: Node | None = None,
+        error: BaseException | None = None,
+        detail: Mapping[str, object] = NO_DETAIL,
+    ) -> None:
+        if self._owner is not None:
+            self._owner.fire(event, node, error, detail)

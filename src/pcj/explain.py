@@ -1,0 +1,78 @@
+"""Why a broker is, or is not, connected: in words for a person."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pcj.errors import Failure, Retry
+
+__all__ = ["State", "explain"]
+
+
+class State(StrEnum):
+    """What a broker is doing.
+
+    IDLE: nothing; never connected, or the last connection has ended. CONNECTING: resolving and dialling. NEGOTIATING:
+    connected, not yet READY. READY. CLOSING: an orderly end is under way. WAITING: for the next attempt. HALTED: for
+    good.
+    """
+
+    IDLE = "idle"
+    CONNECTING = "connecting"
+    NEGOTIATING = "negotiating"
+    READY = "ready"
+    CLOSING = "closing"
+    WAITING = "waiting"
+    HALTED = "halted"
+
+
+_RETRY = {
+    Retry.FATAL: "Trying again will not help until that is changed.",
+    Retry.SLOW: "It may pass, but hardly at once.",
+    Retry.FAST: "Trying again can help.",
+}
+
+
+def _sentence(text: str) -> str:
+    """`text` with a capital letter, unless it begins with a name (of a host, an option), and with an end."""
+    first = text.partition(" ")[0]
+    if first.isalpha():
+        text = text[:1].upper() + text[1:]
+    return text if text.rstrip(")'\"").endswith((".", "!", "?")) else f"{text}."
+
+
+def explain(
+    state: State, *, jid: str, where: str, doing: str, failure: Failure | None, held: int, retry_in: float | None
+) -> str:
+    """One to three sentences.
+
+    Args:
+        state: of the broker. jid: who it is. where: the address, or "". doing: the phase, while it negotiates.
+        failure: the last one, or None. held: nodes that wait in the queue. retry_in: seconds to the next attempt.
+    """
+    at = f" at {where}" if where else ""
+    match state:
+        case State.READY:
+            said = f"Connected as {jid}{at}."
+        case State.CONNECTING:
+            said = f"Connecting as {jid}: looking for the server."
+        case State.NEGOTIATING:
+            said = f"Connected{at}, but not ready as {jid} yet: in the phase '{doing}'."
+        case State.CLOSING:
+            said = f"The connection of {jid}{at} is being closed."
+        case State.HALTED:
+            said = f"The broker of {jid} was halted; it will not connect again."
+        case State.WAITING:
+            said = f"Not connected as {jid}; the next attempt comes in {retry_in or 0.0:.1f} s."
+        case _:
+            said = f"Not connected as {jid}: " + (
+                "nobody asked for it." if failure is None else "the last attempt failed."
+            )
+    if failure is not None and state is not State.READY:
+        said += f" {_sentence(failure.message)}" if failure.message else ""
+        if state is State.IDLE:
+            said += f" {_RETRY[failure.retry]}"
+    if held:
+        said += f" {held} node{'s' if held != 1 else ''} wait{'' if held != 1 else 's'} in the queue"
+        said += "; purge_queue() sends them." if state is State.READY else "."
+    return said

@@ -1,0 +1,133 @@
+"""What becomes of a node that came in: a reply ends at its asker, then the filters, then PCJ_NODERECEIVED."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pcj.config import Config
+from pcj.dispatch import Dispatcher
+from pcj.errors import NodeError, QueueFull
+from pcj.events import Event
+from pcj.filters import Filters
+from pcj.namespaces import SASL, SASL2, STREAMS, TLS
+from pcj.outbox import Outbox
+from pcj.protocol.answers import answer_to_ping, answer_to_unhandled
+from pcj.protocol.steps import Envelope
+from pcj.requester import Requester
+from pcj.stanza import IQ, STANZAS, Node, error_condition
+from pcj.xmlstream.framing import STREAM_ERROR_TAG
+
+__all__ = ["Inbound"]
+
+# What has its place in a negotiation only; after READY it changes nothing.
+_NEGOTIATION = tuple(f"{{{namespace}}}" for namespace in (STREAMS, TLS, SASL, SASL2))
+
+
+class Inbound:
+    """The way in.
+
+    Args:
+        config, dispatcher, requester, filters, outbox: of the broker.
+
+    Attributes:
+        stream_error: called with a <stream:error/>.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        dispatcher: Dispatcher,
+        requester: Requester,
+        filters: Filters,
+        outbox: Outbox,
+    ) -> None:
+        self._config = config
+        self._dispatcher = dispatcher
+        self._requester = requester
+        self._filters = filters
+        self._outbox = outbox
+        self.stream_error: Callable[[Node], None] | None = None
+        self._envelope: Envelope | None = None
+        self._own = ""
+
+    def begin(self, own: str, envelope: Envelope | None) -> None:
+        """A session begins: who we are, and how its stanzas are wrapped."""
+        self._own = own
+        self._envelope = envelope
+
+    def receive(self, nodes: list[Node]) -> None:
+        """Nodes of one read, in order. This is the per-stanza path: what nobody asked for is not made."""
+        fire = self._dispatcher.fire
+        requester, filters, envelope = self._requester, self._filters, self._envelope
+        for received in nodes:
+            node = received
+            if envelope is not None and node.tag != STREAM_ERROR_TAG:
+                unwrapped = envelope.unwrap(node)
+                if unwrapped is None:
+                    continue  # the router's own news (event-order C18)
+                node = unwrapped
+            tag = node.tag
+            if tag == IQ:
+                if self._is_answered(node):
+                    continue
+            elif tag not in STANZAS:
+                if self._is_of_the_stream(node):
+                    continue
+            elif len(requester) and node.get("type") == "error" and requester.answer(node, self._own):
+                continue
+            if filters:
+                self._filter(node)
+            fire(Event.PCJ_NODERECEIVED, node)
+
+    def _filter(self, node: Node) -> bool:
+        """Fire each filter that selects `node`; whether a subscriber heard of one."""
+        heard = False
+        for match in self._filters.match(node):
+            heard = heard or match.event in self._dispatcher.interest
+            self._dispatcher.fire(
+                match.event, node, detail={"expression": match.expression, "selected": match.selected}
+            )
+        return heard
+
+    def _is_answered(self, node: Node) -> bool:
+        """Whether an IQ goes no further: a reply that was awaited, or a request that the broker answers."""
+        kind = node.get("type")
+        if kind in ("result", "error"):
+            return self._requester.answer(node, self._own)
+        if kind not in ("get", "set"):
+            return False
+        if self._config.answer_ping:
+            answer = answer_to_ping(node)
+            if answer is not None:
+                self._answer(answer)
+                return True
+        handled = bool(self._filters) and self._filter(node)
+        self._dispatcher.fire(Event.PCJ_NODERECEIVED, node)
+        handled = handled or Event.PCJ_NODERECEIVED in self._dispatcher.interest
+        if not handled and self._config.unhandled_iq == "error":
+            # RFC 6120 8.2.3: whoever receives a get or set MUST answer it.
+            self._answer(answer_to_unhandled(node))
+        return True
+
+    def _answer(self, answer: Node) -> None:
+        if not self._outbox.ready:
+            return  # the link is being closed: an answer in the next session would be nobody's
+        try:
+            self._outbox.give(self._outbox.entry(answer))
+        except (NodeError, QueueFull) as error:
+            self._dispatcher.fire(Event.WARNING, answer, error, {"what": "an answer of ours could not be sent"})
+            return
+        condition = error_condition(answer)[1] if answer.get("type") == "error" else "result"
+        self._dispatcher.fire(Event.IQ_ANSWERED, answer, detail={"condition": condition})
+
+    def _is_of_the_stream(self, node: Node) -> bool:
+        """Whether a node that is no stanza belongs to the stream itself; any other is the user's, as in PCJ."""
+        if node.tag == STREAM_ERROR_TAG:
+            if self.stream_error is not None:
+                self.stream_error(node)
+            return True
+        if node.tag.startswith(_NEGOTIATION):
+            reason = "it has its place before READY only"
+            self._dispatcher.fire(Event.NODE_IGNORED, node, detail={"reason": reason})
+            return True
+        return False

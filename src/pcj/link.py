@@ -1,0 +1,559 @@
+"""The life of one logical link: attempts, one after the other, and how it ends (event-order C0 to C10)."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import random
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from pcj.backoff import Backoff
+from pcj.config import Config
+from pcj.connection import Connection
+from pcj.dispatch import Dispatcher
+from pcj.errors import (
+    ConnectionFailed,
+    Failure,
+    PcjError,
+    Phase,
+    ProtocolError,
+    Retry,
+    StreamErrorReceived,
+    UsageError,
+)
+from pcj.events import NO_DETAIL, Event, Status
+from pcj.explain import State
+from pcj.protocol import Dialect
+from pcj.protocol.negotiator import stream_error_received
+from pcj.protocol.retry import classify
+from pcj.protocol.steps import Session
+from pcj.queue import Entry
+from pcj.stanza import Node
+from pcj.transport.resolve import Endpoint, resolve
+from pcj.transport.tcp import dial
+
+__all__ = ["Link", "LinkOwner"]
+
+log = logging.getLogger("pcj")
+
+#: What the broker is doing once one of these was fired.
+_STATES: Mapping[str, State] = {
+    Event.PCJ_CONNECTED: State.NEGOTIATING,
+    Event.PCJ_STREAMEND: State.CLOSING,
+    Event.PCJ_SOCKETFAIL: State.CLOSING,
+}
+
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True, slots=True)
+class LinkOwner:
+    """Whom a link tells of its nodes and of its session.
+
+    Attributes:
+        session_begins: called before READY is fired; what it sends goes out when all have heard of that.
+        receive: nodes came in. written: a node went out.
+        session_ended: called after SOCKETDISCONNECT, with the nodes that never reached the network and the reason
+            ("drop", "shutdown" or "halt").
+        link_ended: no attempt will follow by itself.
+    """
+
+    session_begins: Callable[[Session], None]
+    receive: Callable[[list[Node]], None]
+    written: Callable[[Entry], None]
+    session_ended: Callable[[list[Entry], str], None]
+    link_ended: Callable[[PcjError], None]
+
+
+class _Interrupted(Exception):
+    """What the link waited for was ended by shutdown, reconnect or halt."""
+
+
+class Link:
+    """Attempts and connections of one broker.
+
+    Attributes:
+        attempt, session: their numbers, from 1. jid, sid: of the session, "" without one. failure: why the last
+            attempt or connection failed, or None. retry_at: when the next attempt comes, by the loop's clock, while it
+            waits for one. ready_status: the status of READY, while it lasts.
+    """
+
+    def __init__(self, config: Config, dialect: Dialect, dispatcher: Dispatcher, owner: LinkOwner) -> None:
+        self._config = config
+        self._dialect = dialect
+        self._dispatcher = dispatcher
+        self._owner = owner
+        self._backoff = Backoff(
+            config.reconnect_delay, config.reconnect_delay_max, config.reconnect_reset, random.random
+        )
+        self._state = State.IDLE
+        self.attempt = 0
+        self.session = 0
+        self.jid = ""
+        self.sid = ""
+        self.failure: Failure | None = None
+        self.retry_at: float | None = None
+        self.ready_status: Status | None = None
+        self.connection: Connection | None = None
+        self.wants = dispatcher.wants
+        self.receive = owner.receive
+        self.written = owner.written
+        self._task: asyncio.Task[None] | None = None
+        self._inner: asyncio.Task[Any] | None = None
+        self._ready: asyncio.Future[None] | None = None
+        self._gone: asyncio.Future[None] | None = None
+        self._ending = ""  # "user" or "reconnect" while such an end is under way
+        self._shutdown_said = False  # SHUTDOWN_START is out and its FINISH is not
+        self._shut = False  # shutdown is complete; a second one says nothing
+        self._in_session = False
+        self._ready_at: float | None = None
+        self._was_ready = False
+        self._more_endpoints = False
+        self._dialling = False  # CONNECTING is out, and neither CONNECTED nor CONNECTFAIL
+        self._wish = 0  # counts the calls of the user: the latest one counts
+
+    @property
+    def state(self) -> State:
+        """What it is doing; HALTED is for good."""
+        return self._state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        if self._state is not State.HALTED:
+            self._state = state
+
+    # ---- what the broker asks for
+
+    async def connect(self, host: str | None, port: int | None) -> None:
+        """Connect, and return when READY.
+
+        Raises:
+            UsageError: it is connected or connecting. ConnectionFailed: it could not; no further attempt follows.
+        """
+        if self.state is State.CLOSING and self.connection is None:
+            await asyncio.sleep(0)  # the link has ended in this very moment: its task comes next, and says so
+        self._check_usable()
+        self._check_free()
+        self._wish += 1
+        self._dispatcher.fire(Event.PCJ_CONNECT, detail=_target(host, port))
+        await self._begin(host, port)
+
+    async def reconnect(self, host: str | None, port: int | None) -> None:
+        """End what there is, in good order, and connect anew (event-order C13).
+
+        Raises:
+            UsageError, ConnectionFailed: as `connect`; UsageError too where another call overtook this one.
+        """
+        self._check_usable()
+        self._wish += 1
+        wish = self._wish
+        self._dispatcher.fire(Event.PCJ_CONNECT, detail=_target(host, port))
+        while self._task is not None and wish == self._wish:
+            await self._end("reconnect")
+        if wish != self._wish:
+            raise UsageError("another call of reconnect, shutdown or halt came while the old link was being ended")
+        await self._begin(host, port)
+
+    async def shutdown(self) -> None:
+        """End the link in good order and for good; nothing is retried. Twice does nothing."""
+        self._wish += 1
+        if self.state is State.HALTED or (self._shut and self._task is None):
+            return
+        if self._task is None:
+            self._say_shutdown("user")
+            self._owner.session_ended([], "shutdown")
+            self._finish_shutdown()
+            self._owner.link_ended(UsageError("the link was shut down"))
+            return
+        await self._end("user")
+
+    def halt(self) -> None:
+        """Cut everything now; the broker is of no more use."""
+        if self.state is State.HALTED:
+            return
+        self.state = State.HALTED
+        self._wish += 1
+        self.retry_at = None
+        connection, self.connection = self.connection, None
+        unsent: list[Entry] = []
+        if connection is not None:
+            unsent = connection.take_unsent()
+            connection.abort()
+        if self._dialling:
+            self._connect_failed(Failure(Phase.CONNECT, "the broker was halted before it was connected"))
+        elif connection is not None:
+            self._disconnected(connection)
+        self._session_ends(unsent, "halt")
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+        error = UsageError("the broker was halted")
+        self._settle_ready(error)
+        self._owner.link_ended(error)
+
+    def _check_usable(self) -> None:
+        if self.state is State.HALTED:
+            raise UsageError("the broker was halted, which is for good: make a new one")
+
+    def _check_free(self) -> None:
+        if self._task is not None:
+            raise UsageError(f"the broker is {self.state} already; reconnect() ends that first, shutdown() ends it")
+
+    # ---- what a connection tells (connection.Owner)
+
+    def fire(
+        self,
+        event: str,
+        node: Node | None = None,
+        error: BaseException | None = None,
+        detail: Mapping[str, object] = NO_DETAIL,
+    ) -> None:
+        """An event of the connection."""
+        if event == Event.PCJ_SHUTDOWN_START:
+            self._say_shutdown(str(detail.get("by", "failure")))
+            return
+        state = _STATES.get(event)
+        if state is not None:
+            self.state = state
+            self._dialling = False
+        self._dispatcher.fire(event, node, error, detail)
+
+    def connection_ready(self, session: Session) -> None:
+        """The negotiation is done."""
+        self.session += 1
+        self._in_session = True
+        self.jid, self.sid = session.jid, session.sid
+        self.state = State.READY
+        self._was_ready = True
+        self._ready_at = asyncio.get_running_loop().time()
+        self.failure = None
+        self._more_endpoints = False
+        self._set_context()
+        self._owner.session_begins(session)
+        detail = {"jid": session.jid, "resumed": False}
+        status = self._dispatcher.fire(Event.PCJ_READY, detail=detail, make=True)
+        if self._in_session:  # else a handler has ended it
+            self.ready_status = status
+            self._settle_ready(None)
+
+    def negotiation_failed(self, error: ProtocolError, phase: Phase) -> bool:
+        """Note why; returns whether another attempt will follow."""
+        self.failure = self._failure_of(error, phase)
+        if self._ending:
+            return True  # the end that is under way says its own events
+        return self._retries(self.failure) or self._more_endpoints_help(self.failure)
+
+    def stream_error(self, node: Node) -> None:
+        """The peer ends the stream with an error (RFC 6120 4.9) after READY."""
+        error = stream_error_received(node, self._config.account.domain)
+        self.failure = self._failure_of(error, Phase.READY)
+        self._dispatcher.fire(Event.STREAM_ERROR, node, error, {"phase": str(Phase.READY)})
+        self._dispatcher.fire(Event.PCJ_NODERECEIVED, node)
+        if self.connection is not None:
+            fatal = self.failure.retry is Retry.FATAL and not self._ending
+            # What waits is not sent any more: the peer would not read it.
+            self.connection.close((lambda: self._say_shutdown("failure")) if fatal else None, flush=False)
+
+    def connection_ended(self, error: BaseException | None) -> None:
+        """The socket is gone."""
+        if self._ready_at is not None and self.failure is None and not self._ending:
+            self.failure = self._failure_of(error, Phase.READY)
+        connection, self.connection = self.connection, None
+        self.state = State.CLOSING  # until it is clear what follows
+        self.ready_status = None
+        unsent: list[Entry] = []
+        if connection is not None:
+            unsent = connection.take_unsent()
+            self._disconnected(connection)
+        self._session_ends(unsent, "shutdown" if self._ending == "user" else "drop")
+        if self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
+
+    # ---- the attempts
+
+    async def _begin(self, host: str | None, port: int | None) -> None:
+        self._check_usable()  # the handlers of CONNECT may have changed what there is
+        self._check_free()
+        self._ending = ""
+        self._shut = False
+        self._shutdown_said = False
+        self.failure = None
+        loop = asyncio.get_running_loop()
+        ready = self._ready = loop.create_future()
+        ready.add_done_callback(lambda future: future.cancelled() or future.exception())  # looked at, whoever awaits
+        self.state = State.CONNECTING
+        task = self._task = loop.create_task(self._run(host, port), name=f"pcj link of {self._config.jid}")
+        try:
+            await asyncio.shield(ready)
+        except asyncio.CancelledError:
+            # The caller's time is over (asyncio.timeout, say): nothing may go on behind its back.
+            if self._task is task:
+                self._wish += 1
+                await self._end("user")
+            raise
+
+    async def _run(self, host: str | None, port: int | None) -> None:
+        try:
+            while True:
+                self._ready_at = None
+                await self._round(host, port)
+                failure = self.failure
+                if self._ending or failure is None or not self._retries(failure):
+                    break
+                await self._wait(failure)
+        except _Interrupted:
+            pass
+        except Exception as error:
+            log.exception("%s: the link failed by a fault of pcj's own", self._config.jid)
+            self.failure = Failure(Phase.CONNECT, f"a fault of pcj's own: {error!r}", retry=Retry.FATAL)
+            if self._dialling:
+                self._connect_failed(self.failure)
+        if self.state is not State.HALTED:
+            self._ended()
+
+    async def _wait(self, failure: Failure) -> None:
+        loop = asyncio.get_running_loop()
+        ready_for = loop.time() - self._ready_at if self._ready_at is not None else 0.0
+        delay = self._backoff.delay(failure.retry, ready_for)
+        self.state = State.WAITING
+        self.retry_at = loop.time() + delay
+        detail = {"delay": round(delay, 3), "reason": failure.message, "retry": str(failure.retry)}
+        self._dispatcher.fire(Event.RECONNECT_DELAY, detail=detail)
+        try:
+            await self._interruptible(lambda: asyncio.sleep(delay))
+        finally:
+            self.retry_at = None
+
+    async def _round(self, host: str | None, port: int | None) -> None:
+        """Try each endpoint once, until one has been READY or the failure is fatal."""
+        endpoints: list[Endpoint] | None = None
+        while endpoints is None or endpoints:
+            if self._stopped():
+                raise _Interrupted
+            self.attempt += 1
+            self.state = State.CONNECTING
+            self._dialling = True
+            self._set_context()
+            self._dispatcher.fire(Event.PCJ_CONNECTING, detail=_target(host, port))
+            try:
+                if endpoints is None:
+                    endpoints = await self._endpoints(host, port)
+                gone = await self._dial(endpoints)
+            except ConnectionFailed as error:
+                self._connect_failed(error.failure, error)
+                return
+            except _Interrupted:
+                if self.state is not State.HALTED:
+                    self._connect_failed(Failure(Phase.CONNECT, "the attempt was ended by us before it was connected"))
+                raise
+            await gone
+            if self._ending or self._ready_at is not None or not self._more_endpoints_help(self.failure):
+                return
+
+    async def _endpoints(self, host: str | None, port: int | None) -> list[Endpoint]:
+        config, dialect = self._config, self._dialect
+        host = host if host is not None else config.host
+        port = port if port is not None else config.port
+        if host is None and dialect.component:
+            host = "localhost"
+        if host is not None or port is not None:
+            host = host if host is not None else config.account.ascii_domain
+            return [Endpoint(host, port or dialect.default_port, config.direct_tls, "given")]
+        endpoints = await self._interruptible(
+            lambda: resolve(
+                config.account.ascii_domain,
+                direct_tls_too=True,
+                timeout=config.resolve_timeout,
+                random=random.random,
+                default_port=dialect.default_port,
+            )
+        )
+        self._dispatcher.fire(Event.RESOLVED, detail={"addresses": [str(endpoint) for endpoint in endpoints]})
+        return endpoints
+
+    async def _dial(self, endpoints: list[Endpoint]) -> asyncio.Future[None]:
+        """Connect to the first endpoint that answers; those tried are taken off the list."""
+        failures: list[Failure] = []
+        while endpoints:
+            endpoint = endpoints.pop(0)
+            self._more_endpoints = bool(endpoints)
+            config = self._config
+            if endpoint.direct_tls != config.direct_tls:
+                config = dataclasses.replace(config, direct_tls=endpoint.direct_tls)
+            if self._dialect.component and config.tls_name is None and config.host is None:
+                config = dataclasses.replace(config, tls_name=endpoint.host)
+            tls_name = self._dialect.tls_name(config)
+            made = Connection(self, config, self._dialect, tls_name=tls_name)
+            self.connection = made
+            gone = self._gone = asyncio.get_running_loop().create_future()
+            reach = partial(
+                dial, endpoint, partial(_same, made), timeout=config.connect_timeout, on_attempt=self._attempted
+            )
+            try:
+                await self._interruptible(reach)
+            except ConnectionFailed as error:
+                self.connection = None
+                failures.append(error.failure)
+                continue
+            except _Interrupted:
+                # Connected in the same moment: then its end is told by itself.
+                if not made.connected:
+                    self.connection = None
+                    raise
+            return gone
+        if len(failures) == 1:
+            raise ConnectionFailed(failures[0])
+        message = f"none of {len(failures)} servers could be reached: " + "; ".join(str(each) for each in failures)
+        raise ConnectionFailed(dataclasses.replace(failures[0], message=message))
+
+    def _attempted(self, address: str, error: BaseException | None) -> None:
+        outcome = "connected" if error is None else str(error) or type(error).__name__
+        self._dispatcher.fire(Event.ATTEMPT, None, error, {"address": address, "outcome": outcome})
+
+    def _stopped(self) -> bool:
+        return bool(self._ending) or self.state is State.HALTED
+
+    async def _interruptible(self, work: Callable[[], Coroutine[Any, Any, ResultT]]) -> ResultT:
+        if self._stopped():
+            raise _Interrupted
+        inner = asyncio.get_running_loop().create_task(work())
+        self._inner = inner
+        try:
+            return await inner
+        except asyncio.CancelledError:
+            if self._stopped() and inner.cancelled():
+                raise _Interrupted from None
+            raise
+        finally:
+            self._inner = None
+            if inner.done() and not inner.cancelled():
+                inner.exception()  # looked at, also if we were cancelled in the same moment
+
+    # ---- the end
+
+    async def _end(self, by: str) -> None:
+        task = self._task
+        if task is None:
+            return
+        if not self._ending:
+            self._ending = by
+            connection = self.connection
+            if connection is not None and connection.connected:
+                self.state = State.CLOSING
+                connection.close((lambda: self._say_shutdown("user")) if by == "user" else None)
+            else:
+                if connection is not None:
+                    connection.abort()  # should it connect in this very moment
+                if by == "user":
+                    self._say_shutdown("user")
+                if self._inner is not None:
+                    self._inner.cancel()
+        elif by == "user" and self._ending != "user":
+            self._ending = by  # a reconnect was under way: now the old link is ended for good
+            if self.connection is not None and self.connection.connected:
+                self.connection.close(lambda: self._say_shutdown("user"))
+            else:
+                self._say_shutdown("user")
+        if asyncio.current_task() is not task:
+            await asyncio.wait([task])
+
+    def _ended(self) -> None:
+        """No attempt follows by itself."""
+        by_user = self._ending == "user"
+        self._task = None
+        ready, self._ready = self._ready, None
+        self.state = State.IDLE
+        error: PcjError
+        if by_user or self.failure is None:
+            error = UsageError("the link was shut down" if by_user else "the link was ended")
+        else:
+            error = ConnectionFailed(self.failure)
+        self._owner.session_ended([], "shutdown" if by_user else "drop")
+        self._finish_shutdown()
+        if self._ending != "reconnect":
+            self._owner.link_ended(error)
+        if ready is not None and not ready.done():
+            ready.set_exception(error)
+
+    def _connect_failed(self, failure: Failure, error: ConnectionFailed | None = None) -> None:
+        self._dialling = False
+        self.failure = failure
+        detail = {"phase": str(failure.phase), "retry": str(failure.retry)}
+        self._dispatcher.fire(Event.PCJ_CONNECTFAIL, None, error or ConnectionFailed(failure), detail)
+
+    def _disconnected(self, connection: Connection) -> None:
+        self._dispatcher.fire(Event.PCJ_SOCKETDISCONNECT, detail={"address": connection.address})
+
+    def _session_ends(self, unsent: list[Entry], reason: str) -> None:
+        if self._in_session:
+            self._in_session = False
+            self._dispatcher.fire(Event.SESSION_LOST, detail={"reason": reason})
+        self.jid = self.sid = ""
+        self.ready_status = None
+        self._owner.session_ended(unsent, reason)
+
+    def _say_shutdown(self, by: str) -> None:
+        if not self._shutdown_said:
+            self._shutdown_said = True
+            self._dispatcher.fire(Event.PCJ_SHUTDOWN_START, detail={"by": by})
+
+    def _finish_shutdown(self) -> None:
+        if self._shutdown_said:
+            self._shutdown_said = False
+            self._shut = True
+            self._dispatcher.fire(Event.PCJ_SHUTDOWN_FINISH)
+
+    def _settle_ready(self, error: PcjError | None) -> None:
+        ready, self._ready = self._ready, None
+        if ready is not None and not ready.done():
+            if error is None:
+                ready.set_result(None)
+            else:
+                ready.set_exception(error)
+
+    # ---- what a failure means
+
+    def _failure_of(self, error: BaseException | None, phase: Phase) -> Failure:
+        address = self.connection.address if self.connection is not None else ""
+        if error is None:
+            return Failure(phase, "the server closed the stream", address=address, retry=Retry.FAST)
+        if not isinstance(error, ProtocolError):
+            return Failure(phase, f"the connection broke: {error}", address=address, retry=Retry.FAST)
+        retry = classify(error, phase, component=self._dialect.component, was_ready=self._was_ready)
+        text = error.text if isinstance(error, StreamErrorReceived) else ""
+        return Failure(
+            error.phase if error.phase is not None else phase,
+            str(error),
+            address=address,
+            expected=error.expected,
+            came=error.came,
+            condition=error.condition,
+            text=text,
+            retry=retry,
+        )
+
+    def _retries(self, failure: Failure) -> bool:
+        return self._config.auto_reconnect and failure.retry is not Retry.FATAL
+
+    def _more_endpoints_help(self, failure: Failure | None) -> bool:
+        return self._more_endpoints and failure is not None and failure.retry is not Retry.FATAL
+
+    def _set_context(self) -> None:
+        context: dict[str, object] = {"attempt": self.attempt}
+        if self._in_session:
+            context["session"] = self.session
+        self._dispatcher.context = MappingProxyType(context)
+
+
+def _target(host: str | None, port: int | None) -> dict[str, object]:
+    return {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+
+
+def _same(made: Connection) -> Connection:
+    """The protocol of the one connection that is dialled."""
+    return made

@@ -1,0 +1,63 @@
+"""What `output` refuses because it would end the link, and what it adds (RFC 6120 8.1; XEP-0114 3; A17, B4)."""
+
+from __future__ import annotations
+
+from pcj.errors import JidError, NodeError
+from pcj.jid import JID
+from pcj.namespaces import CONTENT
+from pcj.stanza import STANZAS, Node
+
+__all__ = ["check_addressed", "check_node"]
+
+_NAMES = frozenset(tag.rpartition("}")[2] for tag in STANZAS)
+
+
+def check_node(node: Node) -> None:
+    """A node must be a stanza: servers end the stream for any other element, or it breaks stream management's count.
+
+    Raises:
+        NodeError: it is none; for an IQ, also if its type and children are not those of RFC 6120 8.2.3.
+    """
+    tag = node.tag
+    if tag not in STANZAS:
+        # The tag of a comment or a PI is a function.
+        namespace, _, name = str(tag).removeprefix("{").rpartition("}")
+        if name not in _NAMES or (namespace and namespace not in CONTENT):
+            raise NodeError(
+                f"{tag!r} is no stanza: servers end the stream for any top-level element but message, presence and iq; "
+                "check_output=False sends it all the same"
+            )
+        tag = name
+    if tag.endswith("iq"):
+        kind = node.get("type")
+        if kind not in ("get", "set", "result", "error"):
+            raise NodeError(f"an iq must have the type get, set, result or error, not {kind!r} (RFC 6120 8.2.3)")
+        if kind in ("get", "set") and len(node) != 1:
+            raise NodeError(f"an iq of type {kind} must have exactly one child, not {len(node)} (RFC 6120 8.2.3)")
+        if kind == "result" and len(node) > 1:
+            raise NodeError(f"an iq of type result must have no more than one child, not {len(node)} (RFC 6120 8.2.3)")
+
+
+def check_addressed(node: Node, domain: str) -> None:
+    """A component's stanza must have a `to`, and a `from` in the component's domain (XEP-0114 3).
+
+    Raises:
+        NodeError: it has not; Prosody and ejabberd would end the stream.
+    """
+    if not node.get("to"):
+        raise NodeError("a component's stanza must have a 'to' (XEP-0114 3); servers end the stream without it")
+    sender = node.get("from")
+    if sender is None or sender == domain:
+        return
+    local, _, rest = sender.partition("/")[0].partition("@")
+    if local and rest == domain:
+        return
+    try:
+        sender_domain = JID.parse(sender).domain
+    except JidError as error:
+        raise NodeError(f"'from' is no address: {error}") from error
+    if sender_domain != domain:
+        raise NodeError(
+            f"'from' is {sender!r:.100}, which is not in the component's domain {domain!r}; "
+            "servers end the stream for it"
+        )

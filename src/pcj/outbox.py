@@ -1,0 +1,206 @@
+"""The way out: each node is checked and serialised once, then sent, or held until the link is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+
+from pcj.config import Config
+from pcj.connection import Connection, token
+from pcj.dispatch import Dispatcher
+from pcj.errors import NodeError, UsageError
+from pcj.events import Event
+from pcj.namespaces import CLIENT, CONTENT
+from pcj.outbound import check_addressed, check_node
+from pcj.protocol import Dialect
+from pcj.protocol.steps import Envelope
+from pcj.queue import Entry, MemoryQueue, Receipt, ReceiptState
+from pcj.serialize import serialize
+from pcj.stanza import Node
+
+__all__ = ["Outbox"]
+
+_IQS, _PRESENCES, _MESSAGES = (
+    frozenset({name, *(f"{{{namespace}}}{name}" for namespace in CONTENT)}) for name in ("iq", "presence", "message")
+)
+_STANZAS = _IQS | _PRESENCES | _MESSAGES
+
+
+class Outbox:
+    """What one broker sends.
+
+    Attributes:
+        on_expired: called with the nodes that were given up because they waited too long.
+    """
+
+    def __init__(self, config: Config, dialect: Dialect, dispatcher: Dispatcher) -> None:
+        self._config = config
+        self._dispatcher = dispatcher
+        self._queue = MemoryQueue(config.queue_max_nodes, config.queue_max_bytes, config.queue_max_age)
+        self._domain = (config.bind_domain or config.account.domain) if dialect.component else ""
+        self._defaults = {"from": self._domain} if dialect.component else None
+        xmlns = config.xmlns if config.xmlns is not None else dialect.xmlns
+        self._xmlns = xmlns if dialect.canonical else CLIENT  # in an envelope a stanza's namespace is its own
+        self._connection: Connection | None = None
+        self._envelope: Envelope | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+        self._halted = False
+        self.on_expired: Callable[[list[Entry]], None] | None = None
+
+    def __len__(self) -> int:
+        """Nodes that wait: held, or because the network takes no more."""
+        return len(self._queue) + (self._connection.outbound[0] if self._connection is not None else 0)
+
+    @property
+    def held(self) -> int:
+        """Nodes that wait for READY or for `purge`."""
+        return len(self._queue)
+
+    def entry(self, node: Node, *, identity: str | None = None) -> Entry:
+        """Check a node and take it as it is now.
+
+        Args:
+            node: the node; it is not changed. identity: the id to give it.
+
+        Raises:
+            UsageError, NodeError, QueueFull: as `Broker.output`; nothing was changed.
+        """
+        if self._halted:
+            raise UsageError("output after halt: the broker is of no more use")
+        config = self._config
+        if not isinstance(node, Node):
+            raise NodeError(f"expected an xml.etree.ElementTree.Element, got {type(node).__name__}")
+        defaults = self._defaults
+        if config.check_output:
+            check_node(node)
+            if defaults is not None:
+                check_addressed(node, self._domain)
+        elif node.tag not in _STANZAS:
+            defaults = None  # what it is only the user knows
+        if identity is None and not node.get("id") and node.tag in _IQS:
+            identity = token()
+        if identity is not None:
+            if "id" in node.attrib:  # an empty one, which no reply could be told by
+                node = _without_id(node)
+            defaults = {"id": identity} if defaults is None else {**defaults, "id": identity}
+        stanza = serialize(node, self._xmlns, defaults)
+        if len(stanza) > config.max_outbound_bytes:
+            raise NodeError(f"the node has {len(stanza)} bytes; max_outbound_bytes allows {config.max_outbound_bytes}")
+        data = stanza if self._envelope is None else self._envelope.wrap(stanza, node)
+        connection = self._connection
+        waiting = connection.outbound if connection is not None else (0, 0)
+        self._queue.check_room(data, others=waiting[0], other_bytes=waiting[1])
+        return Entry(stanza, data, asyncio.get_running_loop().time())
+
+    def give(self, entry: Entry) -> Receipt:
+        """Send an entry, or hold it."""
+        connection = self._connection
+        if connection is not None and connection.ready:
+            connection.send(entry)
+        elif self._halted:
+            self._drop([entry])
+        else:
+            self._queue.put(entry)
+            self._set_expiry()
+            self.tell(Event.PCJ_NODEQUEUED, entry)
+        return entry.receipt
+
+    def purge(self) -> int:
+        """Send what is held, in order; how many. Without a link that is READY nothing happens."""
+        connection = self._connection
+        if connection is None or not connection.ready:
+            return 0
+        self._expire()
+        entries = self._queue.take_all()
+        self._set_expiry()
+        for entry in entries:
+            if self._envelope is not None and entry.data is entry.stanza:
+                entry.data = self._envelope.wrap(entry.stanza, self._node_of(entry))
+            connection.send(entry)
+        return len(entries)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a node would be sent and not held."""
+        return self._connection is not None and self._connection.ready
+
+    def begin(self, connection: Connection | None, envelope: Envelope | None) -> None:
+        """A session begins."""
+        self._connection = connection
+        self._envelope = envelope
+
+    def end(self, unsent: list[Entry]) -> None:
+        """The session ended; what never reached the network is held again, or dropped after `halt`."""
+        self._connection = None
+        if not unsent:
+            return
+        self._queue.put_back(unsent)
+        if self._halted:
+            return
+        self._set_expiry()
+        for entry in unsent:
+            if entry.receipt.state is ReceiptState.QUEUED:  # a handler may have ended it meanwhile
+                self.tell(Event.PCJ_NODEQUEUED, entry, again=True)
+
+    def refuse(self) -> None:
+        """From now on nothing is taken."""
+        self._halted = True
+
+    def halt(self) -> None:
+        """Nothing more goes out: what is held is dropped, each with an event."""
+        self._halted = True
+        entries = self._queue.take_all()
+        self._set_expiry()
+        self._drop(entries)
+
+    def _drop(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            entry.receipt.state = ReceiptState.DROPPED
+            entry.receipt.reason = "the broker was halted"
+        for entry in entries:
+            self.tell(Event.NODE_DROPPED, entry, reason=entry.receipt.reason)
+
+    def written(self, entry: Entry) -> None:
+        """An entry was handed to the transport."""
+        self.tell(Event.PCJ_NODESENT, entry)
+
+    def tell(self, event: Event, entry: Entry, **detail: object) -> None:
+        """Fire an event with the node as it goes out."""
+        if self._dispatcher.wants(event):
+            self._dispatcher.fire(event, self._node_of(entry), detail=detail)
+
+    def _node_of(self, entry: Entry) -> Node:
+        """The node as it was output; made anew, since only its bytes are kept."""
+        # The bounds on what a peer may send are not meant for what we wrote ourselves.
+        return ET.fromstring(b'<_ xmlns="%b">%b</_>' % (CLIENT.encode(), entry.stanza))[0]
+
+    def _set_expiry(self) -> None:
+        when = self._queue.next_expiry()
+        if self._expiry is not None:
+            if self._expiry.when() == when:
+                return
+            self._expiry.cancel()
+            self._expiry = None
+        if when is not None:
+            self._expiry = asyncio.get_running_loop().call_at(when, self._expiry_due)
+
+    def _expiry_due(self) -> None:
+        self._expiry = None
+        self._expire()
+        self._set_expiry()
+
+    def _expire(self) -> None:
+        expired = self._queue.expire(asyncio.get_running_loop().time())
+        for entry in expired:
+            self.tell(Event.NODE_DROPPED, entry, reason=entry.receipt.reason)
+        if expired and self.on_expired is not None:
+            self.on_expired(expired)
+
+
+def _without_id(node: Node) -> Node:
+    """The same element without its id; `node` is not changed."""
+    bare = ET.Element(node.tag, {name: value for name, value in node.items() if name != "id"})
+    bare.text = node.text
+    bare.extend(node)
+    return bare

@@ -1,0 +1,392 @@
+"""The driver of a dialect: bytes and the time in; actions, events and one deadline out.
+
+It knows no socket, clock or chance, and is usable without asyncio: call `start`, do the actions, hand in what comes by
+`receive_data`, and call `handle_timer` when `next_deadline` has passed, until an action is `Established` or `Failed`.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+
+from pcj.config import Config
+from pcj.errors import ConfigError, NodeError, Phase, ProtocolError, Retry, StreamErrorReceived
+from pcj.events import Event
+from pcj.jid import same_address
+from pcj.namespaces import STREAMS
+from pcj.protocol.actions import Action, BeginTls, Established, Failed, Fire, Write
+from pcj.protocol.dialect import Dialect
+from pcj.protocol.features.starttls import begin_tls
+from pcj.protocol.redact import credentials, redacted, scrub, scrubbed, shown
+from pcj.protocol.retry import classify
+from pcj.protocol.steps import (
+    Compute,
+    Enter,
+    Hold,
+    Negotiation,
+    OpenStream,
+    Program,
+    Publish,
+    Receive,
+    Send,
+    Session,
+    StartTls,
+    Step,
+    TlsFacts,
+)
+from pcj.serialize import serialize
+from pcj.stanza import Node
+from pcj.xmlstream import Limits, NegotiatingParser, StreamClosed, StreamHeader
+from pcj.xmlstream.framing import STREAM_ERROR_TAG, stream_error_condition, stream_header, stream_header_node
+
+__all__ = ["Negotiator"]
+
+#: Stanzas that may come before READY.
+MAX_EARLY = 256
+#: Characters of a stream error's condition that are shown; the longest of RFC 6120 has 24.
+MAX_CONDITION = 64
+
+# The phase an event begins; a *SUCCESS goes back to the stream, where the next feature is chosen.
+_PHASES = {
+    Event.PCJ_SSLNEGOTIATE: Phase.TLS,
+    Event.PCJ_SSLSUCCESS: Phase.STREAM,
+    Event.PCJ_AUTHNEGOTIATE: Phase.AUTHENTICATE,
+    Event.PCJ_AUTHSUCCESS: Phase.STREAM,
+    Event.PCJ_BINDNEGOTIATE: Phase.BIND,
+    Event.PCJ_BINDSUCCESS: Phase.STREAM,
+    Event.PCJ_SESSIONNEGOTIATE: Phase.SESSION,
+    Event.PCJ_SESSIONSUCCESS: Phase.STREAM,
+}
+
+# The event that says that a phase failed.
+_FAILURES = {
+    Phase.TLS: Event.PCJ_SSLFAIL,
+    Phase.STREAM: Event.STREAM_ERROR,
+    Phase.AUTHENTICATE: Event.PCJ_AUTHFAIL,
+    Phase.BIND: Event.PCJ_BINDFAIL,
+    Phase.SESSION: Event.PCJ_SESSIONFAIL,
+}
+
+_STREAM_ERRORS = {
+    "host-unknown": "the server does not host {domain} (host-unknown)",
+    "not-authorized": "the server rejected the secret, or does not know {domain} (not-authorized); "
+    "some servers do not say which",
+    "conflict": "{domain} is already connected (conflict): by our own lost link, which the server will notice in a "
+    "while, or by another process",
+    "invalid-namespace": "this port is for another kind of link (invalid-namespace): 5222 is for clients, "
+    "5347 for components",
+    "policy-violation": "the server refuses us for now (policy-violation)",
+    "system-shutdown": "the server is shutting down (system-shutdown)",
+}
+
+
+def stream_error_received(node: Node, domain: str) -> StreamErrorReceived:
+    """The error that a <stream:error/> from the peer means."""
+    condition, text, _ = stream_error_condition(node)
+    condition = condition[:MAX_CONDITION]
+    sentence = _STREAM_ERRORS.get(condition, f"the server ended the stream ({condition or 'no condition given'})")
+    said = f": {text!r}" if text else ""
+    return StreamErrorReceived(sentence.format(domain=domain) + said, condition=condition, text=text)
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode("utf-8", "surrogatepass")).decode()
+
+
+class Negotiator:
+    """Drives one dialect over one connection.
+
+    Args:
+        config, dialect: what to negotiate. token: makes an unguessable ASCII token. loopback: whether the connection
+            stays on this machine.
+    """
+
+    def __init__(self, config: Config, dialect: Dialect, *, token: Callable[[], str], loopback: bool) -> None:
+        self._config = config
+        self._domain = config.account.domain
+        limits = Limits(config.max_stanza_bytes, config.max_depth, config.max_elements)
+        self._parser = NegotiatingParser(limits)
+        self._timeouts = {
+            Phase.TLS: config.tls_timeout,
+            Phase.STREAM: config.stream_timeout,
+            Phase.AUTHENTICATE: config.authenticate_timeout,
+            Phase.BIND: config.bind_timeout,
+            Phase.SESSION: config.session_timeout,
+        }
+        self._negotiation = Negotiation(
+            config=config,
+            xmlns=config.xmlns if config.xmlns is not None else dialect.xmlns,
+            component=dialect.component,
+            tls_required=dialect.tls_required(config, loopback=loopback),
+            token=token,
+        )
+        self._program: Program | None = self._whole(dialect)
+        self._wanted: Step | None = None
+        self._header: StreamHeader | None = None
+        self._header_sent = False
+        self._early: list[Node] = []
+        # What a server may repeat and nobody else may see: the password, and each credential that was sent.
+        self._secrets = {config.password, _base64(config.password)}
+        self._actions: list[Action] = []
+        self._now = 0.0
+        self._deadline: float | None = None
+        self.phase = Phase.STREAM
+
+    def _whole(self, dialect: Dialect) -> Program:
+        """Direct TLS (XEP-0368) goes before anything a dialect does, with the same events."""
+        if self._config.direct_tls:
+            yield Publish(Event.PCJ_SSLNEGOTIATE)
+            yield from begin_tls(self._negotiation)
+        return (yield from dialect.negotiate(self._negotiation))
+
+    # ---- what the driver is told
+
+    def start(self, now: float) -> list[Action]:
+        """The connection stands. Called once, before all others."""
+        self._now = now
+        self._enter(Phase.STREAM)
+        return self._advance(None)
+
+    def receive_data(self, data: bytes, now: float) -> list[Action]:
+        """Bytes came (decrypted, where TLS stands)."""
+        if self._program is None:
+            return []
+        self._now = now
+        self._parser.feed(data)
+        if isinstance(self._wanted, StartTls):
+            return self._proceed(self._refuse_leftover, "TLS")
+        if isinstance(self._wanted, Compute):
+            if len(self._parser.leftover) > self._config.max_stanza_bytes:
+                return self._fail(ProtocolError("the server sent too much out of turn", answer="policy-violation"))
+            return []
+        return self._proceed(self._next)
+
+    def receive_eof(self, now: float) -> list[Action]:
+        """The peer ended the connection."""
+        return self.failed(
+            ProtocolError(
+                f"the server closed the connection while we waited for {self._expected()}",
+                expected=self._expected(),
+                came="the end of the connection",
+            ),
+            now,
+        )
+
+    def tls_started(self, facts: TlsFacts, now: float) -> list[Action]:
+        """The TLS handshake that `BeginTls` asked for is done and its certificate was accepted."""
+        if self._program is None or not isinstance(self._wanted, StartTls):
+            return []
+        self._now = now
+        return self._advance(facts)
+
+    def computed(self, result: object, now: float) -> list[Action]:
+        """The result of the `Compute` that was given out."""
+        if self._program is None or not isinstance(self._wanted, Compute):
+            return []
+        self._now = now
+        return self._advance(result)
+
+    def failed(self, error: ProtocolError, now: float) -> list[Action]:
+        """The shell could not go on: TLS failed, the socket did."""
+        if self._program is None:
+            return []
+        self._now = now
+        return self._fail(error)
+
+    def next_deadline(self) -> float | None:
+        """When to call `handle_timer`, or None."""
+        return self._deadline
+
+    def handle_timer(self, now: float) -> list[Action]:
+        """Time has passed; past the phase's deadline the negotiation has failed."""
+        if self._deadline is None or now < self._deadline:
+            return []
+        seconds = self._timeout(self.phase)
+        return self.failed(
+            ProtocolError(
+                f"no answer within {seconds:g} s in the phase '{self.phase}': we waited for {self._expected()}"
+                + ("" if self._header is not None else "; is this an XMPP port?"),
+                answer="connection-timeout" if self._header_sent else None,
+                expected=self._expected(),
+                came="nothing",
+                retry=Retry.FAST,
+            ),
+            now,
+        )
+
+    # ---- the driver itself
+
+    def _expected(self) -> str:
+        match self._wanted:
+            case Receive(expected=expected):
+                return expected
+            case OpenStream():
+                return "<stream:stream>"
+            case StartTls():
+                return "the TLS handshake"
+            case Compute():
+                return "our own computation"
+            case _:
+                return "the server"
+
+    def _timeout(self, phase: Phase) -> float:
+        return self._timeouts.get(phase, self._config.stream_timeout)
+
+    def _enter(self, phase: Phase) -> None:
+        self.phase = phase
+        self._deadline = self._now + self._timeout(phase)
+
+    def _give(self) -> list[Action]:
+        actions, self._actions = self._actions, []
+        return actions
+
+    def _advance(self, value: object) -> list[Action]:
+        """Send `value` into the program and carry out its steps until it waits for something."""
+        program = self._program
+        if program is None:
+            return self._give()
+        try:
+            while True:
+                step = program.send(value)
+                self._wanted = step
+                value = None
+                if isinstance(step, Publish):
+                    self._publish(step)
+                elif isinstance(step, Send):
+                    data = serialize(step.node, self._negotiation.xmlns)
+                    self._secrets.update(credentials(step.node, secret=step.secret))
+                    self._actions.append(Write(data))
+                    self._actions.append(Fire(Event.PCJ_NODESENT, redacted(step.node, secret=step.secret)))
+                elif isinstance(step, Receive):
+                    item = self._next()
+                    if item is None:
+                        return self._give()
+                    value = item
+                elif isinstance(step, OpenStream):
+                    self._open(step)
+                    header = self._next()
+                    if header is None:
+                        return self._give()
+                    value = header
+                elif isinstance(step, Hold):
+                    if len(self._early) >= MAX_EARLY:
+                        raise ProtocolError(
+                            f"the server sent more than {MAX_EARLY} stanzas before the link was ready",
+                            answer="policy-violation",
+                        )
+                    self._early.append(step.node)
+                elif isinstance(step, Enter):
+                    self._enter(step.phase)
+                elif isinstance(step, StartTls):
+                    self._refuse_leftover("TLS")
+                    self._actions.append(BeginTls())
+                    return self._give()
+                else:
+                    self._actions.append(step)
+                    return self._give()
+        except StopIteration as end:
+            return self._establish(end.value)
+        except ProtocolError as error:
+            return self._fail(self._suspected(error))
+        except (ConfigError, NodeError) as error:
+            # A password that cannot be used is found when the mechanism is known (SASLprep), or when it is written.
+            return self._fail(ProtocolError(str(error), retry=Retry.FATAL))
+
+    def _proceed(self, look: Callable[..., object], *arguments: str) -> list[Action]:
+        """Look at what came, and go on if there is an item for the program."""
+        try:
+            item = look(*arguments)
+        except ProtocolError as error:
+            return self._fail(self._suspected(error))
+        return self._give() if item is None else self._advance(item)
+
+    def _next(self) -> StreamHeader | Node | None:
+        """The next item for the program; a stream error or the stream's end is a failure."""
+        item = self._parser.next()
+        if isinstance(item, StreamHeader):
+            self._header = item
+            self._check_origin(item)
+            return item
+        if isinstance(item, StreamClosed):
+            raise ProtocolError(
+                f"the server closed the stream while we waited for {self._expected()}",
+                expected=self._expected(),
+                came="</stream:stream>",
+            )
+        if item is not None and item.tag == STREAM_ERROR_TAG:
+            error = stream_error_received(item, self._domain)
+            scrub(error, self._secrets)
+            item = scrubbed(item, self._secrets)
+            # After a *NEGOTIATE the phase's own event follows; before it this one stands alone (event-order C3).
+            self._actions.append(Fire(Event.STREAM_ERROR, item, error, {"phase": str(self.phase)}))
+            raise error
+        return item
+
+    def _check_origin(self, header: StreamHeader) -> None:
+        """RFC 6120 4.7.1: the server says who it is, which proves nothing. Components are told their own name."""
+        sender = header.attributes.get("from")
+        if sender is not None and not self._negotiation.component and not same_address(sender, self._domain):
+            what = f"the server's header is from {sender!r:.100}, not from {self._domain!r}"
+            self._actions.append(Fire(Event.WARNING, detail={"what": shown(what, self._secrets)}))
+
+    def _suspected(self, error: ProtocolError) -> ProtocolError:
+        """Before TLS stands anybody on the way can have sent it: it never ends the attempts for good."""
+        negotiation = self._negotiation
+        if negotiation.tls is None and negotiation.tls_required:
+            phase = error.phase if error.phase is not None else self.phase
+            if classify(error, phase, component=negotiation.component, was_ready=False) is Retry.FATAL:
+                error.retry = Retry.SLOW
+        return error
+
+    def _publish(self, step: Publish) -> None:
+        if step.event in _PHASES:
+            self._enter(_PHASES[Event(step.event)])
+        self._actions.append(Fire(step.event, step.node, detail=step.detail))
+
+    def _open(self, step: OpenStream) -> None:
+        if self._header is not None:
+            self._refuse_leftover("the new stream")
+            self._parser.restart()
+        attributes = {
+            name: value
+            for name, value in (("from", step.from_), ("to", step.to), ("version", step.version))
+            if value is not None
+        }
+        streams = self._config.stream if self._config.stream is not None else STREAMS
+        node = stream_header_node(attributes)
+        self._actions.append(Write(stream_header(attributes, step.xmlns, streams)))
+        self._actions.append(Fire(Event.PCJ_STREAMSTART, node, detail={"xmlns": step.xmlns}))
+        self._actions.append(Fire(Event.PCJ_NODESENT, node))
+        self._header_sent = True
+
+    def _refuse_leftover(self, what: str) -> None:
+        """RFC 6120 5.4.3.3, 6.4.6: what came before TLS or the new stream is no part of it."""
+        if self._parser.take_leftover().strip():
+            raise ProtocolError(
+                f"the server sent more before {what} began; somebody may have put it in on the way",
+                answer="policy-violation",
+                expected=f"nothing before {what}",
+                came="more bytes",
+                retry=Retry.SLOW,
+            )
+
+    def _establish(self, session: Session) -> list[Action]:
+        self._program = None  # nothing is sent to a program that has ended
+        self._deadline = None
+        self.phase = Phase.READY
+        namespaces = self._header.namespaces if self._header is not None else {}
+        self._actions.append(Established(session, namespaces, tuple(self._early), self._parser.take_leftover()))
+        return self._give()
+
+    def _fail(self, error: ProtocolError) -> list[Action]:
+        phase = error.phase if error.phase is not None else self.phase
+        program, self._program = self._program, None
+        if program is not None:
+            program.close()
+        self._deadline = None
+        scrub(error, self._secrets)
+        if not (phase is Phase.STREAM and isinstance(error, StreamErrorReceived)):  # that was fired as it came
+            self._actions.append(Fire(_FAILURES.get(phase, Event.STREAM_ERROR), None, error, {"phase": str(phase)}))
+        # A stream error is never answered with one (RFC 6120 4.9.1.1).
+        self._actions.append(Failed(error, phase, self._header_sent))
+        return self._give()

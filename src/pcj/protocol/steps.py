@@ -1,0 +1,145 @@
+"""What a dialect can ask for. It yields one of these and is sent what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+from pcj.config import Config
+from pcj.errors import Phase
+from pcj.sasl.steps import Compute
+from pcj.stanza import Node
+
+__all__ = [
+    "Compute",
+    "Enter",
+    "Envelope",
+    "Hold",
+    "Negotiation",
+    "OpenStream",
+    "Program",
+    "Publish",
+    "Receive",
+    "Send",
+    "Session",
+    "StartTls",
+    "Step",
+    "TlsFacts",
+]
+
+
+class TlsFacts(Protocol):
+    """What is known of a TLS session once its certificate was accepted."""
+
+    @property
+    def version(self) -> str: ...
+    @property
+    def cipher(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def verified(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStream:
+    """Send a stream header (RFC 6120 4.7); sent back: the peer's `StreamHeader`.
+
+    An error if bytes of the peer's are left over from before: nothing may hide behind <proceed/> or <success/>.
+    """
+
+    to: str
+    xmlns: str
+    version: str | None = None
+    from_: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send an element. With `secret` the event shows a copy without its texts; known credentials always do."""
+
+    node: Node
+    secret: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Receive:
+    """Wait for the next element; sent back: the `Node`. `expected` names it, for the diagnosis."""
+
+    expected: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartTls:
+    """Begin TLS on the connection; sent back: its `TlsFacts`. Bytes left over are an error, as for `OpenStream`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enter:
+    """The negotiation is in another phase now, without an event (a *NEGOTIATE event says so by itself)."""
+
+    phase: Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Fire an event."""
+
+    event: str
+    node: Node | None = None
+    detail: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Keep a stanza that came early; it is delivered right after READY."""
+
+    node: Node
+
+
+Step: TypeAlias = OpenStream | Send | Receive | StartTls | Enter | Publish | Hold | Compute
+
+
+class Envelope(Protocol):
+    """How stanzas travel on streams that wrap each of them (jabberd2's <route/>)."""
+
+    def wrap(self, stanza: bytes, node: Node) -> bytes:
+        """The bytes to send for a serialised stanza; `node` is the same, to be read only."""
+
+    def unwrap(self, node: Node) -> Node | None:
+        """The stanza in a received top-level element, or None if it holds none for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a dialect returns: the link is fully initialised.
+
+    Attributes:
+        jid: who we are now. sid: the stream's id. envelope: how stanzas are wrapped, or None.
+    """
+
+    jid: str
+    sid: str
+    envelope: Envelope | None = None
+
+
+Program: TypeAlias = Generator[Step, Any, Session]
+
+
+@dataclass(slots=True)
+class Negotiation:
+    """What a dialect may know.
+
+    Attributes:
+        config: the options. xmlns: the content namespace of the stream. component: whether we are a component.
+        tls: the facts of the TLS session, or None without one. tls_required: whether it may not go on without.
+        token: makes an unguessable ASCII token, for ids and nonces.
+    """
+
+    config: Config
+    xmlns: str
+    component: bool
+    tls_required: bool
+    token: Callable[[], str]
+    tls: TlsFacts | None = None

@@ -1,0 +1,80 @@
+"""The queue in memory: first in, first out, bounded by count, bytes and age."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from pcj.errors import QueueFull
+from pcj.queue.receipt import Entry, ReceiptState
+
+__all__ = ["MemoryQueue"]
+
+
+class MemoryQueue:
+    """Nodes that wait for a link.
+
+    Args:
+        max_nodes, max_bytes: past either, `put` refuses. max_age: seconds after which a node is given up.
+    """
+
+    def __init__(self, max_nodes: int, max_bytes: int, max_age: float) -> None:
+        self._max_nodes = max_nodes
+        self._max_bytes = max_bytes
+        self._max_age = max_age
+        self._entries: deque[Entry] = deque()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all nodes that wait."""
+        return self._bytes
+
+    def check_room(self, data: bytes, *, others: int = 0, other_bytes: int = 0) -> None:
+        """Refuse one more node past the bounds, `others` of `other_bytes` waiting elsewhere counted in.
+
+        Raises:
+            QueueFull: there is no room; nothing was changed.
+        """
+        if len(self._entries) + others >= self._max_nodes:
+            raise QueueFull(f"{len(self._entries) + others} nodes wait to be sent; queue_max_nodes allows no more")
+        if self._bytes + other_bytes + len(data) > self._max_bytes:
+            raise QueueFull(
+                f"{self._bytes + other_bytes} bytes wait to be sent; queue_max_bytes has no room for {len(data)} more"
+            )
+
+    def put(self, entry: Entry) -> None:
+        """Add a node at the end; `check_room` comes first."""
+        self._entries.append(entry)
+        self._bytes += len(entry.data)
+
+    def put_back(self, entries: Iterable[Entry]) -> None:
+        """Put nodes that were taken but not sent back at the front, in their order. They had room before."""
+        for entry in reversed(list(entries)):
+            self._entries.appendleft(entry)
+            self._bytes += len(entry.data)
+
+    def take_all(self) -> list[Entry]:
+        """All nodes, in order; the queue is empty then."""
+        entries = list(self._entries)
+        self._entries.clear()
+        self._bytes = 0
+        return entries
+
+    def expire(self, now: float) -> list[Entry]:
+        """Give up the nodes that are older than the bound; they are returned with their receipts settled."""
+        expired: list[Entry] = []
+        while self._entries and now - self._entries[0].at >= self._max_age:
+            entry = self._entries.popleft()
+            self._bytes -= len(entry.data)
+            entry.receipt.state = ReceiptState.EXPIRED
+            entry.receipt.reason = f"waited longer than queue_max_age ({self._max_age:g} s)"
+            expired.append(entry)
+        return expired
+
+    def next_expiry(self) -> float | None:
+        """When the oldest node reaches the bound, or None if none waits."""
+        return self._entries[0].at + self._max_age if self._entries else None

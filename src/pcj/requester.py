@@ -1,0 +1,133 @@
+"""`return_to_sender`: each request is followed by exactly one RTS_FINISH or RTS_FAIL (event-order C11)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from pcj.dispatch import Dispatcher
+from pcj.errors import RequestError, RequestTimeout
+from pcj.events import Event
+from pcj.queue import Entry, Receipt, ReceiptState
+from pcj.rts import Requests
+from pcj.stanza import Node
+
+__all__ = ["Requester"]
+
+_ENDS = {
+    "drop": "the connection was lost before the reply came",
+    "shutdown": "the broker was shut down before the reply came",
+    "halt": "the broker was halted before the reply came",
+    "expired": "the request waited too long in the queue and was never sent",
+}
+
+
+class _Asker:
+    """One request on its way. `over`: its RTS_FINISH or RTS_FAIL is out."""
+
+    __slots__ = ("event", "future", "identity", "over", "receipt", "timer")
+
+    def __init__(self, identity: str, event: str | None, future: asyncio.Future[Node], receipt: Receipt) -> None:
+        self.identity = identity
+        self.event = event
+        self.future = future
+        self.receipt = receipt
+        self.timer: asyncio.TimerHandle | None = None
+        self.over = False
+
+
+class Requester:
+    """The requests of one broker. `dispatcher`: tells of their fate. `max_pending`: how many may wait."""
+
+    def __init__(self, dispatcher: Dispatcher, max_pending: int) -> None:
+        self._dispatcher = dispatcher
+        self._requests: Requests[_Asker] = Requests(max_pending)
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def ask(
+        self,
+        identity: str,
+        to: str | None,
+        timeout: float,
+        event: str | None,
+        receipt: Receipt,
+        send: Callable[[], object],
+    ) -> asyncio.Future[Node]:
+        """Send a request by `send` and remember who asked; `receipt` tells whether it has left.
+
+        Raises:
+            QueueFull, UsageError: it was not sent; nothing is remembered.
+        """
+        loop = asyncio.get_running_loop()
+        asker = _Asker(identity, event, loop.create_future(), receipt)
+        self._requests.add(identity, to, asker)
+        # Before it is sent: that fires events, and a handler may end the request already.
+        asker.timer = loop.call_later(timeout, self._timed_out, asker, timeout)
+        asker.future.add_done_callback(lambda future: self._cancelled(asker) if future.cancelled() else None)
+        try:
+            send()
+        except BaseException:
+            self._end(asker)
+            raise
+        return asker.future
+
+    def answer(self, node: Node, own: str) -> bool:
+        """Whether `node` was a reply; its asker has it then."""
+        if not self._requests:
+            return False
+        asker = self._requests.take(node, own)
+        if asker is None:
+            return False
+        self._end(asker)
+        self._dispatcher.fire(Event.PCJ_RTS_FINISH, node)
+        if asker.event is not None:
+            self._dispatcher.fire(asker.event, node)
+        if not asker.future.done():
+            asker.future.set_result(node)
+        return True
+
+    def fail_all(self, reason: str, *, sent_only: bool) -> None:
+        """The link ended: tell every asker; with `sent_only` those whose request is still queued wait on."""
+        for _, asker in self._requests:
+            if not (sent_only and asker.receipt.state is ReceiptState.QUEUED):
+                self._fail(asker, RequestError(f"no reply: {_ENDS[reason]}", reason=reason))
+
+    def fail_expired(self, entries: list[Entry]) -> None:
+        """Requests that were given up in the queue."""
+        receipts = {id(entry.receipt) for entry in entries}
+        for _, asker in self._requests:
+            if id(asker.receipt) in receipts:
+                self._fail(asker, RequestError(f"no reply: {_ENDS['expired']}", reason="expired"))
+
+    def _timed_out(self, asker: _Asker, timeout: float) -> None:
+        queued = " (it was never sent: it waits in the queue)" if asker.receipt.state is ReceiptState.QUEUED else ""
+        self._fail(asker, RequestTimeout(f"no reply within {timeout:g} s{queued}"))
+
+    def _fail(self, asker: _Asker, error: RequestError) -> None:
+        if not self._end(asker):
+            return  # a handler of another's RTS_FAIL has ended it meanwhile
+        detail: dict[str, Any] = {"reason": error.reason, "id": asker.identity}
+        self._dispatcher.fire(Event.RTS_FAIL, None, error, detail)
+        if not asker.future.done():
+            asker.future.set_exception(error)
+            if asker.event is not None:
+                asker.future.exception()  # asked for by event: nobody need look at the future
+
+    def _cancelled(self, asker: _Asker) -> None:
+        """The user's task gave up waiting."""
+        if self._end(asker):
+            self._dispatcher.fire(Event.RTS_FAIL, None, None, {"reason": "cancelled", "id": asker.identity})
+
+    def _end(self, asker: _Asker) -> bool:
+        """It waits no more; whether it did until now."""
+        if asker.over:
+            return False
+        asker.over = True
+        if asker.timer is not None:
+            asker.timer.cancel()
+            asker.timer = None
+        self._requests.discard(asker.identity, asker)
+        return True

@@ -1,0 +1,101 @@
+"""Requests and their replies (`return_to_sender`), matched on id and sender (RFC 6120 8.1.2.1, 8.1.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+from pcj.errors import JidError, QueueFull, UsageError
+from pcj.jid import JID, same_address
+from pcj.stanza import Node
+
+__all__ = ["Requests"]
+
+Asker = TypeVar("Asker")
+
+
+class Requests(Generic[Asker]):
+    """The requests that wait for a reply.
+
+    Args:
+        max_pending: how many may wait at a time.
+    """
+
+    def __init__(self, max_pending: int) -> None:
+        self._max_pending = max_pending
+        # Almost always one to an id; two peers may be asked with the same one, if the user chose it so.
+        self._by_id: dict[str, list[tuple[str | None, Asker]]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, identity: str, to: str | None, asker: Asker) -> None:
+        """Remember a request.
+
+        Raises:
+            UsageError: one with the same id to the same address waits already, so the replies could not be told apart.
+            QueueFull: as many wait as may.
+        """
+        if self._count >= self._max_pending:
+            raise QueueFull(f"{self._count} requests wait for replies; max_pending_requests allows no more")
+        waiting = self._by_id.setdefault(identity, [])
+        for other, _ in waiting:
+            if other == to or (other is not None and to is not None and same_address(other, to)):
+                raise UsageError(f"a request with the id {identity!r} to {to!r} waits for its reply already")
+        waiting.append((to, asker))
+        self._count += 1
+
+    def take(self, node: Node, own: str) -> Asker | None:
+        """The asker whose request `node` answers, which is then no longer pending; None if it answers none.
+
+        Args:
+            node: an IQ of type result or error, or a message or presence of type error. own: our own address.
+        """
+        waiting = self._by_id.get(node.get("id", ""))
+        if waiting is None:
+            return None
+        sender = node.get("from")
+        for index, (to, asker) in enumerate(waiting):
+            if _answers(to, sender, own):
+                del waiting[index]
+                if not waiting:
+                    del self._by_id[node.get("id", "")]
+                self._count -= 1
+                return asker
+        return None
+
+    def discard(self, identity: str, asker: Asker) -> None:
+        """Forget a request that ended without a reply."""
+        waiting = self._by_id.get(identity, [])
+        kept = [entry for entry in waiting if entry[1] is not asker]
+        self._count -= len(waiting) - len(kept)
+        if kept:
+            self._by_id[identity] = kept
+        else:
+            self._by_id.pop(identity, None)
+
+    def __iter__(self) -> Iterator[tuple[str, Asker]]:
+        """(id, asker) of each, oldest id first; a copy, so that they may be discarded on the way."""
+        return iter([(identity, asker) for identity, waiting in self._by_id.items() for _, asker in waiting])
+
+
+def _answers(to: str | None, sender: str | None, own: str) -> bool:
+    """RFC 6120 8.1.2.1: a reply comes from where the request went.
+
+    A request without `to` goes to our own account at the server, which answers without `from` or as our bare address
+    (jabberd2: our full one; some: their domain). Only our own server can send us anything without `from`.
+    """
+    if to is not None and sender is not None and to == sender:
+        return True
+    try:
+        account = JID.parse(own)
+        ours = (account.bare, account, JID(None, account.domain))
+        if to is None:
+            return sender is None or JID.parse(sender) in ours
+        asked = JID.parse(to)
+        if sender is None:
+            return asked in ours
+        return asked == JID.parse(sender)
+    except JidError:
+        return False

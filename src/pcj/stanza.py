@@ -1,0 +1,122 @@
+"""Nodes and the builders of the common ones.
+
+A node is an `xml.etree.ElementTree.Element`; its stanzas bear the namespace `jabber:client`, whatever the stream's.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from typing import TypeAlias
+
+from pcj.namespaces import CLIENT, PING, STANZA_ERRORS
+
+__all__ = ["Node", "error_reply", "iq", "message", "ping", "presence"]
+
+Node: TypeAlias = ET.Element
+
+MESSAGE = f"{{{CLIENT}}}message"
+PRESENCE = f"{{{CLIENT}}}presence"
+IQ = f"{{{CLIENT}}}iq"
+STANZAS = frozenset({MESSAGE, PRESENCE, IQ})
+ERROR = f"{{{CLIENT}}}error"
+
+
+def _stanza(tag: str, to: str | None, from_: str | None, id: str | None, type: str | None) -> Node:
+    attributes = {"to": to, "from": from_, "id": id, "type": type}
+    return ET.Element(tag, {name: value for name, value in attributes.items() if value is not None})
+
+
+def message(
+    *,
+    to: str | None = None,
+    from_: str | None = None,
+    id: str | None = None,
+    type: str | None = None,
+    body: str | None = None,
+    subject: str | None = None,
+    thread: str | None = None,
+) -> Node:
+    """A <message/> (RFC 6121 5). Elements other than these are added with `xml.etree.ElementTree.SubElement`."""
+    node = _stanza(MESSAGE, to, from_, id, type)
+    for name, text in (("subject", subject), ("body", body), ("thread", thread)):
+        if text is not None:
+            ET.SubElement(node, f"{{{CLIENT}}}{name}").text = text
+    return node
+
+
+def presence(
+    *,
+    to: str | None = None,
+    from_: str | None = None,
+    id: str | None = None,
+    type: str | None = None,
+    show: str | None = None,
+    status: str | None = None,
+    priority: int | None = None,
+) -> Node:
+    """A <presence/> (RFC 6121 4). Without `type` it says "available"."""
+    node = _stanza(PRESENCE, to, from_, id, type)
+    texts = (("show", show), ("status", status), ("priority", None if priority is None else str(priority)))
+    for name, text in texts:
+        if text is not None:
+            ET.SubElement(node, f"{{{CLIENT}}}{name}").text = text
+    return node
+
+
+def iq(
+    *,
+    to: str | None = None,
+    from_: str | None = None,
+    id: str | None = None,
+    type: str = "get",
+    payload: Node | None = None,
+) -> Node:
+    """An <iq/> (RFC 6120 8.2.3) with `payload` as its one child. Without `id`, `output` gives it one."""
+    node = _stanza(IQ, to, from_, id, type)
+    if payload is not None:
+        node.append(payload)
+    return node
+
+
+def ping(*, to: str | None = None, from_: str | None = None, id: str | None = None) -> Node:
+    """A ping (XEP-0199 4), to be sent with `return_to_sender`."""
+    return iq(to=to, from_=from_, id=id, payload=ET.Element(f"{{{PING}}}ping"))
+
+
+def reply(request: Node, *, type: str) -> Node:
+    """An empty stanza of `type` that goes back where `request` came from, with its id (RFC 6120 8.1.3)."""
+    return _stanza(request.tag, request.get("from"), request.get("to"), request.get("id"), type)
+
+
+def error_reply(request: Node, condition: str, *, type: str = "cancel", text: str | None = None) -> Node:
+    """The stanza error that answers `request` (RFC 6120 8.3).
+
+    Args:
+        request: the stanza to answer; it is not changed.
+        condition: a defined condition of RFC 6120 8.3.3, "service-unavailable" for example.
+        type: "cancel", "modify", "auth", "wait" or "continue" (RFC 6120 8.3.2).
+        text: an explanation for people.
+    """
+    answer = reply(request, type="error")
+    error = ET.SubElement(answer, ERROR, {"type": type})
+    ET.SubElement(error, f"{{{STANZA_ERRORS}}}{condition}")
+    if text is not None:
+        ET.SubElement(error, f"{{{STANZA_ERRORS}}}text").text = text
+    return answer
+
+
+def error_condition(node: Node) -> tuple[str, str, str]:
+    """The (type, condition, text) of a stanza error; each "" where it is missing."""
+    error = node.find(ERROR)
+    if error is None:
+        return "", "", ""
+    condition = text = ""
+    for child in error:
+        namespace, _, name = child.tag[1:].partition("}")
+        if namespace != STANZA_ERRORS:
+            continue
+        if name == "text":
+            text = child.text or ""
+        elif not condition:
+            condition = name
+    return error.get("type", ""), condition, text

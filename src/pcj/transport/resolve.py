@@ -1,0 +1,237 @@
+"""A domain's servers by DNS: SRV records, RFC 6120 3.2.1, XEP-0368, RFC 2782."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pcj.errors import ConnectionFailed, Failure, Phase, Retry
+from pcj.transport.names import MAX_NAME_OCTETS, ascii_name, ip_literal, shown
+
+if TYPE_CHECKING:
+    from dns.asyncresolver import Resolver
+
+__all__ = ["Endpoint", "resolve"]
+
+#: How many SRV records are considered, those of the best priority first.
+MAX_RECORDS = 32
+#: How long one name server may take before the next is asked, in seconds.
+ATTEMPT_SECONDS = 2.0
+
+_PLAIN, _DIRECT = "_xmpp-client._tcp", "_xmpps-client._tcp"
+_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?")
+# What inet_aton takes for the last part of an address; no top-level domain is such (RFC 3696 2).
+_NUMBER = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*")
+
+_logger = logging.getLogger("pcj.transport")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where to connect.
+
+    Attributes:
+        host: a name, an IP address, or the path of a Unix socket (it begins with "/").
+        port: 1 to 65535; of no meaning for a Unix socket.
+        direct_tls: TLS from the first byte (XEP-0368).
+        source: "given" by the user, from an "srv" record, or the domain itself as a "fallback".
+    """
+
+    host: str
+    port: int
+    direct_tls: bool = False
+    source: str = "given"
+
+    def __str__(self) -> str:
+        if self.host.startswith("/"):
+            return self.host
+        return f"[{self.host}]:{self.port}" if ":" in self.host and self.host[0] != "[" else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    priority: int
+    weight: int
+    port: int
+    target: str
+    direct_tls: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What came of one query: the records, those dropped and why; "." was said; there was an answer at all."""
+
+    name: str
+    records: tuple[_Record, ...] = ()
+    dropped: tuple[str, ...] = ()
+    refused: bool = False
+    answered: bool = True
+
+
+async def resolve(
+    domain: str,
+    *,
+    direct_tls_too: bool,
+    timeout: float,
+    random: Callable[[], float],
+    nameservers: Sequence[tuple[str, int]] | None = None,
+    default_port: int = 5222,
+) -> list[Endpoint]:
+    """Find where the clients of a domain connect to, in the order in which to try.
+
+    An IP address, "localhost" and what is under it (RFC 6761 6.3) need no query.
+
+    Args:
+        domain: the domain of the JID, as U-labels or A-labels.
+        direct_tls_too: ask for _xmpps-client records as well, and mix both as one set (XEP-0368 2).
+        timeout: for all of it, in seconds. random: numbers in [0, 1), for the choice by weight.
+        nameservers: (IP address, port) of those to ask, in place of the system's.
+        default_port: for the domain itself, where it has no SRV records.
+
+    Returns:
+        At least one endpoint.
+
+    Raises:
+        ConnectionFailed: in Phase.RESOLVE: no name of DNS, the service is not offered, or every record is unusable.
+    """
+    if (address := ip_literal(domain)) is not None:
+        return [Endpoint(str(address), default_port, source="fallback")]
+    try:
+        name = ascii_name(domain)
+    except ValueError as error:
+        raise _failed(f"{error}: no server can be found for it. Check the domain of the JID.", Retry.FATAL) from None
+    if name == "localhost" or name.endswith(".localhost"):
+        return [Endpoint("localhost", default_port, source="fallback")]
+
+    # Its import takes over 100 ms, once: not on the loop.
+    resolver = await asyncio.to_thread(_make_resolver, nameservers, timeout)
+    answers: list[_Answer] = []
+    if resolver is not None:
+        async with asyncio.TaskGroup() as group:
+            services = (_PLAIN, _DIRECT) if direct_tls_too else (_PLAIN,)
+            tasks = [group.create_task(_ask(resolver, service, name, timeout)) for service in services]
+        answers = [task.result() for task in tasks]
+    return _choose(domain, name, answers, timeout, random, default_port)
+
+
+def _choose(
+    domain: str, name: str, answers: Sequence[_Answer], timeout: float, random: Callable[[], float], default_port: int
+) -> list[Endpoint]:
+    """What follows from the answers."""
+    records = [record for answer in answers for record in answer.records]
+    dropped = [why for answer in answers for why in answer.dropped]
+    if dropped:
+        _logger.warning("SRV records of %s are not used: %s", name, "; ".join(dropped[:MAX_RECORDS]))
+    if records:
+        records = sorted(records, key=lambda record: record.priority)[:MAX_RECORDS]
+        chosen = (Endpoint(r.target, r.port, r.direct_tls, "srv") for r in _in_order(records, random))
+        return list(dict.fromkeys(chosen))
+    if any(answer.refused for answer in answers):
+        # XEP-0368 2: "." for one of the two leaves the other, and never the domain itself.
+        if silent := next((answer.name for answer in answers if not answer.answered), None):
+            raise _failed(f"No answer from the name server within {timeout:g} s while looking up {silent}.", Retry.FAST)
+        raise _failed(
+            f"{shown(domain)[1:-1]} says in DNS that it offers no XMPP to clients (SRV target '.').",
+            Retry.SLOW,
+            came="SRV target '.'",
+        )
+    if dropped:
+        # RFC 6120 3.2.1, 8: records were received, so the domain itself is not tried.
+        raise _failed(
+            f"None of the servers that {shown(domain)[1:-1]} names in DNS can be used: {'; '.join(dropped[:5])}.",
+            Retry.SLOW,
+            came="; ".join(dropped[:5]),
+        )
+    # RFC 6120 3.2.2: no records, or no answer to the query.
+    return [Endpoint(name, default_port, source="fallback")]
+
+
+def _in_order(records: Sequence[_Record], random: Callable[[], float]) -> Iterable[_Record]:
+    """RFC 2782: by priority; within one, each next is drawn with a chance in proportion to its weight."""
+    for priority in sorted({record.priority for record in records}):
+        left = [record for record in records if record.priority == priority]
+        # "Arrange all SRV RRs in any order, except that all those with weight 0 are placed at the beginning". A chance
+        # order of those, lest the first of several weights of 0 get everything.
+        left = [record for _, record in sorted(((random(), r) for r in left), key=lambda pair: pair[0])]
+        left.sort(key=lambda record: record.weight != 0)
+        while left:
+            # "a uniform random number between 0 and the sum computed (inclusive)"
+            number = int(random() * (sum(record.weight for record in left) + 1))
+            running = 0
+            for index, record in enumerate(left):
+                running += record.weight
+                if running >= number:
+                    yield left.pop(index)
+                    break
+
+
+def _make_resolver(nameservers: Sequence[tuple[str, int]] | None, timeout: float) -> Resolver | None:
+    """dnspython's resolver; None where this machine names no name server."""
+    import dns.asyncresolver
+    import dns.nameserver
+
+    try:
+        resolver = dns.asyncresolver.Resolver(configure=nameservers is None)
+    except dns.resolver.NoResolverConfiguration:
+        return None
+    if nameservers is not None:
+        resolver.nameservers = [dns.nameserver.Do53Nameserver(address, port) for address, port in nameservers]
+    resolver.timeout = min(ATTEMPT_SECONDS, timeout)
+    resolver.lifetime = timeout
+    return resolver
+
+
+async def _ask(resolver: Resolver, service: str, name: str, timeout: float) -> _Answer:
+    """Query one service's records. Never raises about what came: that is in the answer."""
+    import dns.asyncbackend
+    import dns.exception
+    import dns.name
+    import dns.resolver
+
+    query = f"{service}.{name}"
+    backend = dns.asyncbackend.get_backend("asyncio")
+    try:
+        async with asyncio.timeout(timeout):
+            found = await resolver.resolve(dns.name.from_text(query + "."), "SRV", search=False, backend=backend)
+    except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer, dns.name.NameTooLong):
+        return _Answer(query)
+    except (dns.exception.DNSException, OSError, TimeoutError):
+        # Silence, SERVFAIL or nonsense, from all name servers.
+        return _Answer(query, answered=False)
+    records: list[_Record] = []
+    dropped: list[str] = []
+    refused = False
+    for entry in found:
+        if entry.target == dns.name.root:
+            refused = True  # RFC 2782: "the service is decidedly not available at this domain"
+            continue
+        target = b".".join(entry.target.labels).decode("latin-1").removesuffix(".")
+        if (why := _unusable(target, entry.port)) is None:
+            records.append(_Record(entry.priority, entry.weight, entry.port, target.lower(), service == _DIRECT))
+        elif len(dropped) < MAX_RECORDS:
+            dropped.append(f"{shown(target)} {why}")
+    return _Answer(query, tuple(records), tuple(dropped), refused)
+
+
+def _unusable(target: str, port: int) -> str | None:
+    """Why an SRV record cannot be used, or None."""
+    labels = target.split(".")
+    if port == 0:
+        return "has port 0"
+    if len(target) > MAX_NAME_OCTETS:
+        return "is too long"
+    if ip_literal(target) is not None or _NUMBER.fullmatch(labels[-1]):
+        return "is an address, not a name"  # RFC 2782: "the domain name of the target host"
+    if not all(map(_LABEL.fullmatch, labels)):
+        return "is not a host name"
+    return None
+
+
+def _failed(message: str, retry: Retry, came: str = "") -> ConnectionFailed:
+    return ConnectionFailed(
+        Failure(phase=Phase.RESOLVE, message=message, expected="SRV records" if came else "", came=came, retry=retry)
+    )

@@ -1,0 +1,235 @@
+"""What both gears and `from_bytes` refuse, and in which words (RFC 6120 4.9.3, 11)."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Protocol, cast
+from xml.parsers.expat import errors as expat_errors
+
+from pcj.errors import ProtocolError
+from pcj.namespaces import STREAMS
+from pcj.stanza import Node
+
+STREAM_TAG = f"{{{STREAMS}}}stream"
+QUOTED_BYTES: Final = 80
+"""How much of what the peer sent an error quotes."""
+WHITE_SPACE: Final = " \t\r\n"
+WHITE_BYTES: Final = b" \t\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on one top-level element from the peer: its bytes, the depth and the number of its elements."""
+
+    max_bytes: int = 1_048_576
+    max_depth: int = 256
+    max_elements: int = 65_536
+
+
+DEFAULT_LIMITS: Final = Limits()
+
+
+def quoted(data: bytes) -> str:
+    """The first bytes of what the peer sent, safe to show on a terminal."""
+    text = data[:QUOTED_BYTES].decode("utf-8", "backslashreplace")
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return f"'{shown}{'...' if len(data) > QUOTED_BYTES else ''}'"
+
+
+def restricted(what: str) -> ProtocolError:
+    """RFC 6120 11.1: comments, PIs, DTDs and entities of one's own are prohibited."""
+    return ProtocolError(
+        f"the peer sent {what}, which RFC 6120 11.1 forbids in a stream", answer="restricted-xml", came=what
+    )
+
+
+def too_much(what: str, bound: int) -> ProtocolError:
+    """RFC 6120 4.9.3.14: a local policy, here a bound of `Config`."""
+    return ProtocolError(
+        f"the peer sent one element of more than {bound} {what}", answer="policy-violation", came=f"> {bound} {what}"
+    )
+
+
+_ENCODING_CODES = {
+    expat_errors.codes[message]
+    for message in (expat_errors.XML_ERROR_UNKNOWN_ENCODING, expat_errors.XML_ERROR_INCORRECT_ENCODING)
+}
+_ENTITY_CODE = expat_errors.codes[expat_errors.XML_ERROR_UNDEFINED_ENTITY]
+# Inside an element expat takes a document type declaration for an ordinary syntax error.
+_DECLARATION = re.compile(rb"<!(?!\[CDATA\[|--)")
+
+
+def not_well_formed(error: SyntaxError, data: bytes) -> ProtocolError:
+    """Expat's refusal of `data` in the words of RFC 6120 4.9.3 (`ET.ParseError` is a SyntaxError)."""
+    code = getattr(error, "code", None)
+    if isinstance(code, int) and code in _ENCODING_CODES:
+        answer = "unsupported-encoding"
+    elif code == _ENTITY_CODE or _DECLARATION.search(data):
+        answer = "restricted-xml"
+    else:
+        answer = "not-well-formed"
+    return ProtocolError(
+        f"the peer sent what is not well-formed XML ({error.msg}), in {quoted(data)}", answer=answer, came=quoted(data)
+    )
+
+
+def stream_in_stream() -> ProtocolError:
+    """RFC 6120 4.9.3.1: well-formed, and yet nothing that a stream can hold (a new one begins only after a restart)."""
+    return ProtocolError("the peer opened a stream inside the stream", answer="bad-format", came="<stream:stream>")
+
+
+_XML_DECLARATION = re.compile(
+    rb"""<\?xml\s+version\s*=\s*["']([^"']*)["'](?:\s+encoding\s*=\s*["']([^"']*)["'])?[^>]*\?>"""
+)
+
+
+def check_prolog(start: bytes) -> bool:
+    """Hold what comes before the root element against RFC 6120 11. True if `start` is the XML declaration.
+
+    Args:
+        start: what came, without white space before it: enough to tell, at the least its first two bytes.
+
+    Raises:
+        ProtocolError: it is neither an XML declaration nor the beginning of an element, or declares what is not XML 1.0
+            in UTF-8 (RFC 6120 11.5, 11.6).
+    """
+    if start[:1] in (b"\xfe", b"\xff") or b"\x00" in start[:2]:
+        raise ProtocolError("the peer's stream is not UTF-8, but looks like UTF-16", answer="unsupported-encoding")
+    if not start.startswith(b"<"):
+        raise ProtocolError(
+            f"the peer sent {quoted(start)}: this is not an XMPP stream. Is it an XMPP port?",
+            answer="not-well-formed",
+            expected="<stream:stream>",
+            came=quoted(start),
+        )
+    if start.startswith(b"<!"):
+        raise restricted("a DOCTYPE" if start[2:9].upper() == b"DOCTYPE" else "a declaration or a comment")
+    if not start.startswith(b"<?"):
+        return False
+    declaration = _XML_DECLARATION.fullmatch(start)
+    if declaration is None:
+        if start[:5] != b"<?xml" or start[5:6] not in b" \t\r\n":
+            raise restricted("a processing instruction")
+        raise ProtocolError(
+            f"the peer's XML declaration is none: {quoted(start)}", answer="not-well-formed", came=quoted(start)
+        )
+    version, encoding = declaration.groups()
+    if version != b"1.0":
+        raise ProtocolError(
+            f"the peer declares XML {quoted(version)}, not 1.0", answer="not-well-formed", came=quoted(start)
+        )
+    if encoding is not None and encoding.upper() != b"UTF-8":
+        raise ProtocolError(
+            f"the peer declares the encoding {quoted(encoding)}, not UTF-8",
+            answer="unsupported-encoding",
+            came=quoted(start),
+        )
+    return True
+
+
+def check_text(text: str | None) -> None:
+    """Refuse text between top-level elements; white space is allowed there (RFC 6120 4.6.1, keepalives).
+
+    Raises:
+        ProtocolError: there was text.
+    """
+    # XML's white space (section 2.3), not Python's, which knows some twenty more characters.
+    if text is not None and (text := text.strip(WHITE_SPACE)):
+        raise ProtocolError("the peer sent text between elements", answer="bad-format", came=ascii(text[:QUOTED_BYTES]))
+
+
+def too_deep(node: Node, max_depth: int) -> bool:
+    """Whether elements are nested more than `max_depth` levels in `node`, itself the first."""
+    level = [node]
+    for _ in range(max_depth):
+        level = [child for element in level for child in element]
+        if not level:
+            return False
+    return True
+
+
+class PullParser(Protocol):
+    """What we use of `ET.XMLPullParser`."""
+
+    def feed(self, data: bytes) -> None:
+        """Parse `data`."""
+
+    def read_events(self) -> Iterator[tuple[str, Any]]:
+        """What came of it: (event, element), or for start-ns (event, (prefix, namespace)). Raises ET.ParseError."""
+
+
+def pull_parser(*more: Literal["start-ns"]) -> PullParser:
+    """A fresh expat behind ElementTree's pull interface; its events are start, end, comment, pi, and `more`.
+
+    It must be fed up to the end of a tag each time. Expat that was mended of CVE-2023-52425 (from 2.6, and in many
+    distributions' older ones) lies in wait when a token comes in three parts or more, until as much again has come;
+    ElementTree's `flush`, against that, is missing from the Python 3.11 that such distributions pair it with.
+    """
+    return cast("PullParser", ET.XMLPullParser(("start", "end", "comment", "pi", *more)))
+
+
+# A tag, or CDATA, in which nothing is one.
+_MARKUP = re.compile(rb"""<!\[CDATA\[.*?(?:\]\]>|\Z)|<[^<>"']*(?:"[^<"]*"[^<>"']*|'[^<']*'[^<>"']*)*>""", re.DOTALL)
+_BRACED = re.compile(rb"""xmlns[^<>"']*(?:"[^<"]*\}|'[^<']*\})""")
+_ATTRIBUTE = re.compile(rb"""([^ \t\r\n=<>"']+)[ \t\r\n]*=[ \t\r\n]*(?:"[^"<]*"|'[^'<]*')""")
+
+
+def without_braces(data: bytes) -> bytes:
+    """`data`, with each "}" in a namespace as "%7D".
+
+    It is legal in a namespace as far as XML goes, servers pass it on, and ElementTree's expat refuses it, because the
+    brace divides namespace from name there: anyone could end our stream by one message. No URI holds a "}" (RFC 3986
+    2), so nothing is lost that anybody could have meant.
+
+    Args:
+        data: tags are whole in it. Worth a call only if there is a "}".
+    """
+    if _BRACED.search(data) is None:
+        return data
+    return _MARKUP.sub(_mended, data)
+
+
+def _mended(markup: re.Match[bytes]) -> bytes:
+    tag = markup[0]
+    return tag if tag.startswith(b"<!") else _ATTRIBUTE.sub(_mended_attribute, tag)
+
+
+def _mended_attribute(attribute: re.Match[bytes]) -> bytes:
+    text = attribute[0]
+    return text.replace(b"}", b"%7D") if attribute[1].partition(b":")[0] == b"xmlns" else text
+
+
+class TagEnd:
+    """Finds where a tag ends that comes in parts; each byte is looked at once."""
+
+    __slots__ = ("_quote",)
+
+    def __init__(self) -> None:
+        self._quote = b""
+
+    def find(self, data: bytes | bytearray, position: int) -> int:
+        """The index behind the tag, or -1 if it goes on. Then call again with what comes after `data`.
+
+        Args:
+            data: holds the tag, or its next part. position: where to begin: behind the tag's "<", or at the next part.
+
+        A "<" ends it too: no tag holds one (XML 1.0 section 3.1), so what began was CDATA, or no XML.
+        """
+        quote = self._quote
+        while found := _STOPS[quote].search(data, position):
+            character = found.group()
+            position = found.end()
+            if character == b"<":
+                return found.start()
+            if character == b">":
+                return position
+            quote = b"" if quote else character
+        self._quote = quote
+        return -1
+
+
+# A value may hold ">" (XML 1.0 section 2.3).
+_STOPS = {b"": re.compile(rb"""[<>"']"""), b'"': re.compile(rb'[<"]'), b"'": re.compile(rb"[<']")}

@@ -1,0 +1,108 @@
+"""A sentence for each state of a broker."""
+
+from __future__ import annotations
+
+import pytest
+
+from pcj.errors import Failure, Phase, Retry
+from pcj.explain import State, explain
+
+JID = "romeo@example.org"
+WHERE = "example.org (192.0.2.1, port 5222)"
+REFUSED = Failure(Phase.CONNECT, "example.org refused the connection")
+
+
+def said(
+    state: State,
+    *,
+    where: str = "",
+    doing: str = "",
+    failure: Failure | None = None,
+    held: int = 0,
+    retry_in: float | None = None,
+) -> str:
+    return explain(state, jid=JID, where=where, doing=doing, failure=failure, held=held, retry_in=retry_in)
+
+
+@pytest.mark.parametrize(
+    ("sentences", "expected"),
+    [
+        (said(State.IDLE), f"Not connected as {JID}: nobody asked for it."),
+        (
+            said(State.IDLE, failure=REFUSED),
+            f"Not connected as {JID}: the last attempt failed. example.org refused the connection. "
+            "Trying again can help.",
+        ),
+        (said(State.CONNECTING), f"Connecting as {JID}: looking for the server."),
+        (
+            said(State.CONNECTING, failure=REFUSED),
+            f"Connecting as {JID}: looking for the server. example.org refused the connection.",
+        ),
+        (
+            said(State.NEGOTIATING, where=WHERE, doing="authenticate"),
+            f"Connected at {WHERE}, but not ready as {JID} yet: in the phase 'authenticate'.",
+        ),
+        (said(State.READY, where=WHERE), f"Connected as {JID} at {WHERE}."),
+        (said(State.READY, where=WHERE, failure=REFUSED), f"Connected as {JID} at {WHERE}."),
+        (said(State.CLOSING, where=WHERE), f"The connection of {JID} at {WHERE} is being closed."),
+        (said(State.HALTED), f"The broker of {JID} was halted; it will not connect again."),
+        (
+            said(State.WAITING, failure=REFUSED, retry_in=2.34),
+            f"Not connected as {JID}; the next attempt comes in 2.3 s. example.org refused the connection.",
+        ),
+        (said(State.WAITING), f"Not connected as {JID}; the next attempt comes in 0.0 s."),
+    ],
+)
+def test_each_state_has_its_sentence(sentences: str, expected: str) -> None:
+    assert sentences == expected
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("the certificate has expired", "The certificate has expired."),
+        ("example.org refused the connection", "example.org refused the connection."),
+        ("require_tls=False was said", "require_tls=False was said."),
+        ("the server said 'bye.'", "The server said 'bye.'"),
+        ("is this an XMPP port?", "Is this an XMPP port?"),
+    ],
+)
+def test_a_failure_is_a_sentence_whose_names_keep_their_letters(message: str, expected: str) -> None:
+    assert said(State.HALTED, failure=Failure(Phase.TLS, message)).endswith(f" {expected}")
+
+
+@pytest.mark.parametrize(
+    ("retry", "expected"),
+    [
+        (Retry.FATAL, "Trying again will not help until that is changed."),
+        (Retry.SLOW, "It may pass, but hardly at once."),
+        (Retry.FAST, "Trying again can help."),
+    ],
+)
+def test_where_it_rests_it_says_whether_trying_again_helps(retry: Retry, expected: str) -> None:
+    failure = Failure(Phase.TLS, "the certificate has expired.", retry=retry)
+    assert said(State.IDLE, failure=failure).endswith(f"The certificate has expired. {expected}")
+
+
+@pytest.mark.parametrize(
+    ("state", "held", "expected"),
+    [
+        (State.READY, 0, f"Connected as {JID}."),
+        (State.READY, 1, f"Connected as {JID}. 1 node waits in the queue; purge_queue() sends them."),
+        (State.READY, 7, f"Connected as {JID}. 7 nodes wait in the queue; purge_queue() sends them."),
+        (State.IDLE, 1, f"Not connected as {JID}: nobody asked for it. 1 node waits in the queue."),
+        (State.IDLE, 2, f"Not connected as {JID}: nobody asked for it. 2 nodes wait in the queue."),
+    ],
+)
+def test_what_waits_in_the_queue_is_said(state: State, held: int, expected: str) -> None:
+    assert said(state, held=held) == expected
+
+
+@pytest.mark.parametrize("state", State)
+def test_every_state_says_who_and_ends_in_a_full_stop(state: State) -> None:
+    for failure in (None, REFUSED, Failure(Phase.STREAM, "")):
+        sentences = said(state, failure=failure, held=3, doing="bind")
+        assert JID in sentences
+        assert sentences.endswith(".")
+        assert ".." not in sentences
+        assert " ." not in sentences

@@ -1,0 +1,114 @@
+"""ejabberd, as Debian packages it (24 from backports of bookworm; 23 of bookworm itself works)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from tests.interop.servers.base import NS_CLIENT, NS_COMPONENT_ACCEPT, RealServer, free_ports
+
+# JSON is YAML: braces keep a listener on one line.
+CONFIGURATION = """\
+hosts: [localhost]
+loglevel: info
+certfiles: ["{key_and_certificate}"]
+auth_method: [internal]
+auth_password_format: {password_format}
+listen:
+  - {{ port: {c2s_port}, ip: "127.0.0.1", module: ejabberd_c2s, starttls: true, access: all }}
+  - {{ port: {direct_tls_port}, ip: "127.0.0.1", module: ejabberd_c2s, tls: true, access: all }}
+  - port: {http_port}
+    ip: "127.0.0.1"
+    module: ejabberd_http
+    request_handlers: {{ /xmpp-websocket: ejabberd_http_ws, /http-bind: mod_bosh }}
+  - {{ port: {component_port}, ip: "127.0.0.1", module: ejabberd_service, access: all, hosts: {{ {components} }} }}
+modules:
+  mod_bosh: {{}}
+  mod_stream_mgmt: {{ resume_timeout: 60 }}
+  mod_auth_fast: {{}}
+  mod_disco: {{}}
+  mod_legacy_auth: {{}}
+  mod_ping: {{}}
+  mod_roster: {{}}
+  mod_version: {{}}
+{settings}
+"""
+
+READY = "the accounts are registered"
+
+
+@dataclass(eq=False)
+class Ejabberd(RealServer):
+    """ejabberd: SCRAM-SHA-1, SASL2, iq:auth, stream management, components (XEP-0114), direct TLS.
+
+    Attributes:
+        password_format: How it keeps passwords. "plain" brings DIGEST-MD5, and iq:auth with a digest (XEP-0078),
+            which "scram" cannot do: the digest is made of the password itself.
+        settings: More lines (YAML) at the top level of the configuration.
+    """
+
+    name: ClassVar[str] = "ejabberd"
+    package: ClassVar[str] = "ejabberd"
+    programs: ClassVar[tuple[str, ...]] = ("erl",)
+
+    password_format: Literal["scram", "plain"] = "scram"
+    settings: str = ""
+
+    @classmethod
+    def missing(cls) -> str | None:
+        if reason := super().missing():
+            return reason
+        return None if _libraries() else "ejabberd: not installed; Debian's package ejabberd (tools/install-servers)"
+
+    def _choose_ports(self) -> None:
+        self.c2s_port, self.direct_tls_port, self.component_port, self.http_port = free_ports(4)
+
+    def _configure(self) -> None:
+        (self.folder / "spool").mkdir(exist_ok=True)
+        text = CONFIGURATION.format(
+            key_and_certificate=self.workspace.key_and_certificate,
+            password_format=self.password_format,
+            c2s_port=self.c2s_port,
+            direct_tls_port=self.direct_tls_port,
+            component_port=self.component_port,
+            http_port=self.http_port,
+            components=", ".join(
+                f'"{domain}": {{ password: {self.component_secret} }}' for domain in self.component_domains
+            ),
+            settings=self.settings,
+        )
+        (self.folder / "ejabberd.yml").write_text(text)
+
+    def _launch(self) -> None:
+        # Without ejabberdctl and without a node name: no epmd, no cookie, nothing outside our folder.
+        accounts = ", ".join(f'{{<<"{user}">>, <<"{password}">>}}' for user, password in self.accounts)
+        register = f'[ejabberd_auth:try_register(U, <<"{self.domain}">>, P) || {{U, P}} <- [{accounts}]]'
+        announce = f'io:format("{READY}~n")'
+        # Schedulers that spin while idle are for servers with the machine to themselves.
+        idle = ["+sbwt", "none", "+sbwtdcpu", "none", "+sbwtdio", "none"]
+        database = ["-mnesia", "dir", f'"{self.folder}/spool"']
+        said = self._log_size("ejabberd.out")
+        self._spawn(
+            "ejabberd",
+            ["erl", *idle, "-noinput", *database, "-s", "ejabberd", "-eval", f"{register}, {announce}."],
+            {
+                "EJABBERD_CONFIG_PATH": str(self.folder / "ejabberd.yml"),
+                "EJABBERD_LOG_PATH": str(self.log_folder / "ejabberd.log"),
+                "ERL_LIBS": str(_libraries()),
+                "ERL_CRASH_DUMP": "/dev/null",
+            },
+        )
+        self._wait_for_line("ejabberd.out", READY, said)
+        self._wait_for_header(self.c2s_port, self.domain, NS_CLIENT, version="1.0")
+        for domain in self.component_domains:
+            self._wait_for_header(self.component_port, domain, NS_COMPONENT_ACCEPT)
+        for port in self.ports:
+            self._wait_for_port(port)
+
+
+def _libraries() -> Path | None:
+    """The folder with ejabberd and the Erlang libraries it needs; Debian has it by architecture."""
+    for found in Path("/usr/lib").glob("*/ejabberd-*/ebin/ejabberd.app"):
+        return found.parents[2]
+    return None

@@ -1,0 +1,16 @@
+"""Fixtures of the transport's tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.shell.transport.pair import authority
+
+
+@pytest.fixture
+def ca_file(tmp_path: Path) -> str:
+    file = tmp_path / "ca.pem"
+    authority().cert_pem.write_to_path(str(file))
+    return str(file)

@@ -1,0 +1,239 @@
+"""From a domain to its servers, asked of a name server on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random as chance
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+
+from pcj.errors import ConnectionFailed, Failure, Phase, Retry
+from pcj.transport.resolve import Endpoint, resolve
+from tests.shell.transport.nameserver import Zone, name_server
+
+PLAIN, DIRECT = "_xmpp-client._tcp.example.org", "_xmpps-client._tcp.example.org"
+
+
+class Found(NamedTuple):
+    endpoints: list[Endpoint]
+    asked: list[str]
+
+
+def find(
+    zone: Zone,
+    domain: str = "example.org",
+    *,
+    direct_tls_too: bool = True,
+    timeout: float = 5.0,
+    random: Callable[[], float] = lambda: 0.0,
+    default_port: int = 5222,
+) -> Found:
+    async def run() -> Found:
+        async with name_server(zone) as (address, asked):
+            endpoints = await resolve(
+                domain,
+                direct_tls_too=direct_tls_too,
+                timeout=timeout,
+                random=random,
+                nameservers=[address],
+                default_port=default_port,
+            )
+            return Found(endpoints, asked)
+
+    return asyncio.run(run())
+
+
+def failure_of(zone: Zone, domain: str = "example.org", **options: float) -> Failure:
+    with pytest.raises(ConnectionFailed) as raised:
+        find(zone, domain, **options)  # type: ignore[arg-type]  # only timeout= is given
+    assert raised.value.failure.phase is Phase.RESOLVE
+    return raised.value.failure
+
+
+def texts(endpoints: list[Endpoint]) -> list[str]:
+    return [f"{endpoint}{' direct' if endpoint.direct_tls else ''} {endpoint.source}" for endpoint in endpoints]
+
+
+ROWS: list[tuple[str, Zone, list[str]]] = [
+    ("one", {PLAIN: ["0 5 5222 xmpp.example.org."]}, ["xmpp.example.org:5222 srv"]),
+    (
+        "by priority, whatever the weight",
+        {PLAIN: ["20 99 5222 c.example.org.", "5 0 5222 a.example.org.", "10 50 5222 b.example.org."]},
+        ["a.example.org:5222 srv", "b.example.org:5222 srv", "c.example.org:5222 srv"],
+    ),
+    (
+        "both kinds as one set",
+        {PLAIN: ["10 0 5222 a.example.org."], DIRECT: ["5 0 5223 a.example.org.", "20 0 443 b.example.org."]},
+        ["a.example.org:5223 direct srv", "a.example.org:5222 srv", "b.example.org:443 direct srv"],
+    ),
+    ("neither", {}, ["example.org:5222 fallback"]),
+    ("no data", {PLAIN: [], DIRECT: []}, ["example.org:5222 fallback"]),
+    ("server failure", {PLAIN: "SERVFAIL", DIRECT: "SERVFAIL"}, ["example.org:5222 fallback"]),
+    ("a refusal", {PLAIN: "REFUSED", DIRECT: "NXDOMAIN"}, ["example.org:5222 fallback"]),
+    ("direct TLS denied", {PLAIN: ["0 0 5222 a.example.org."], DIRECT: ["0 0 0 ."]}, ["a.example.org:5222 srv"]),
+    ("STARTTLS denied", {PLAIN: ["0 0 0 ."], DIRECT: ["0 0 443 a.example.org."]}, ["a.example.org:443 direct srv"]),
+    ("a dot among others", {PLAIN: ["0 0 0 .", "1 0 5222 a.example.org."]}, ["a.example.org:5222 srv"]),
+    ("port 0", {PLAIN: ["0 0 0 a.example.org.", "1 0 5222 b.example.org."]}, ["b.example.org:5222 srv"]),
+    ("an address", {PLAIN: ["0 0 5222 192.0.2.7.", "1 0 5222 b.example.org."]}, ["b.example.org:5222 srv"]),
+    ("a number", {PLAIN: ["0 0 5222 0x7f000001.", "1 0 5222 b.example.org."]}, ["b.example.org:5222 srv"]),
+    ("control characters", {PLAIN: ["0 0 22 a\\027b.org.", "1 0 5222 b.example.org."]}, ["b.example.org:5222 srv"]),
+    ("capitals", {PLAIN: ["0 0 5222 XMPP.Example.org."]}, ["xmpp.example.org:5222 srv"]),
+    (
+        "an alias",
+        {PLAIN: "CNAME _xmpp-client._tcp.real.example.", "_xmpp-client._tcp.real.example": ["0 0 5222 r.example."]},
+        ["r.example:5222 srv"],
+    ),
+    ("an alias of itself", {PLAIN: f"CNAME {PLAIN}."}, ["example.org:5222 fallback"]),
+]
+
+
+@pytest.mark.parametrize(("zone", "expected"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
+def test_records_become_endpoints(zone: Zone, expected: list[str]) -> None:
+    assert texts(find(zone, timeout=1.0).endpoints) == expected
+
+
+def test_both_services_are_asked_for_once_and_nothing_else() -> None:
+    assert sorted(find({}).asked) == [PLAIN, DIRECT]
+    assert find({}, direct_tls_too=False).asked == [PLAIN]
+
+
+def test_the_default_port_is_the_callers() -> None:
+    assert texts(find({}, default_port=5269).endpoints) == ["example.org:5269 fallback"]
+
+
+def test_a_domain_beyond_ascii_is_asked_for_as_a_labels() -> None:
+    found = find({}, "Bücher.example", direct_tls_too=False)
+    assert found.asked == ["_xmpp-client._tcp.xn--bcher-kva.example"]
+    assert texts(found.endpoints) == ["xn--bcher-kva.example:5222 fallback"]
+
+
+@pytest.mark.parametrize(
+    ("domain", "expected"),
+    [
+        ("192.0.2.7", "192.0.2.7:5222 fallback"),
+        ("[2001:db8::7]", "[2001:db8::7]:5222 fallback"),
+        ("2001:db8::7", "[2001:db8::7]:5222 fallback"),
+        ("localhost", "localhost:5222 fallback"),
+        ("Conference.LOCALHOST.", "localhost:5222 fallback"),
+    ],
+)
+def test_addresses_and_localhost_need_no_name_server(domain: str, expected: str) -> None:
+    found = find({}, domain)
+    assert (texts(found.endpoints), found.asked) == ([expected], [])
+
+
+def test_ten_thousand_records_are_bounded_best_first() -> None:
+    records = [f"{1000 - n} 0 5222 n{n}.example." for n in range(1000)]
+    endpoints = find({PLAIN: records}).endpoints
+    assert [endpoint.host for endpoint in endpoints] == [f"n{n}.example" for n in range(999, 967, -1)]
+
+
+def test_the_first_of_one_priority_is_drawn_by_weight() -> None:
+    zone: Zone = {PLAIN: ["0 10 5222 light.example.", "0 30 5222 heavy.example.", "0 0 5222 rare.example."]}
+    source = chance.Random(1)  # noqa: S311  the same draw each time
+
+    async def run() -> Counter[str]:
+        async with name_server(zone) as (address, _):
+            return Counter(
+                [
+                    (
+                        await resolve(
+                            "example.org",
+                            direct_tls_too=False,
+                            timeout=5,
+                            random=source.random,
+                            nameservers=[address],
+                        )
+                    )[0].host
+                    for _ in range(400)
+                ]
+            )
+
+    counted = asyncio.run(run())
+    assert 260 < counted["heavy.example"] < 340
+    assert 60 < counted["light.example"] < 140
+    assert 0 < counted["rare.example"] < 40
+
+
+def test_every_record_of_one_priority_stays_in_the_list() -> None:
+    zone: Zone = {PLAIN: [f"0 {n} 5222 n{n}.example." for n in range(8)]}
+    for number in (0.0, 0.5, 0.999999999):
+        assert len(find(zone, random=lambda number=number: number).endpoints) == 8  # type: ignore[misc]
+
+
+def test_a_domain_that_offers_nothing_says_so() -> None:
+    for zone in ({PLAIN: ["0 0 0 ."], DIRECT: ["0 0 0 ."]}, {PLAIN: ["0 0 0 ."]}, {DIRECT: ["0 0 0 ."]}):
+        failure = failure_of(zone)
+        assert str(failure) == "example.org says in DNS that it offers no XMPP to clients (SRV target '.')."
+        assert failure.retry is Retry.SLOW
+
+
+def test_unusable_records_are_named_and_never_replaced_by_the_domain(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "pcj.transport")
+    failure = failure_of({PLAIN: ["0 0 5222 192.0.2.7.", "0 0 0 a.example.", "0 0 5222 \\027[31m.example."]})
+    assert failure.retry is Retry.SLOW
+    for part in (
+        "'192.0.2.7' is an address, not a name",
+        "'a.example' has port 0",
+        r"'\x1b[31m.example' is not a host",
+    ):
+        assert part in str(failure)
+        assert part in caplog.text
+
+
+def test_a_silent_name_server_is_no_records() -> None:
+    # RFC 6120 3.2.2: "If the initiating entity does not receive a response to its SRV query, it SHOULD attempt the
+    # fallback process".
+    assert texts(find({PLAIN: None, DIRECT: None}, timeout=0.05).endpoints) == ["example.org:5222 fallback"]
+
+
+def test_silence_about_one_service_does_not_hide_the_other() -> None:
+    assert texts(find({PLAIN: None, DIRECT: ["0 0 443 a.example."]}, timeout=0.2).endpoints) == [
+        "a.example:443 direct srv"
+    ]
+
+
+def test_silence_beside_a_refusal_is_told_of() -> None:
+    failure = failure_of({PLAIN: None, DIRECT: ["0 0 0 ."]}, timeout=0.2)
+    assert str(failure) == f"No answer from the name server within 0.2 s while looking up {PLAIN}."
+    assert failure.retry is Retry.FAST
+
+
+@pytest.mark.parametrize("domain", ["a..b", "x" * 64 + ".org", "exam\x1bple.org", "\u2028.org"])
+def test_a_domain_that_dns_cannot_hold_is_refused(domain: str) -> None:
+    failure = failure_of({}, domain)
+    assert failure.retry is Retry.FATAL
+    assert "Check the domain of the JID." in str(failure)
+    assert str(failure).isprintable()
+
+
+def test_a_domain_too_long_for_its_service_has_no_records() -> None:
+    domain = ".".join(["x" * 60] * 4)
+    assert texts(find({}, domain).endpoints) == [f"{domain}:5222 fallback"]
+
+
+def test_a_cancelled_search_leaves_nothing_behind() -> None:
+    async def run() -> None:
+        async with name_server({PLAIN: None, DIRECT: None}) as (address, asked):
+            search = asyncio.create_task(
+                resolve("example.org", direct_tls_too=True, timeout=60, random=lambda: 0.0, nameservers=[address])
+            )
+            while len(asked) < 2:  # noqa: ASYNC110  the name server of a test has no event to wait for
+                await asyncio.sleep(0)
+            search.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await search
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(run())
+
+
+def test_an_endpoint_reads_as_an_address() -> None:
+    assert str(Endpoint("example.org", 5222)) == "example.org:5222"
+    assert str(Endpoint("2001:db8::7", 5222)) == "[2001:db8::7]:5222"
+    assert str(Endpoint("[::1]", 5222)) == "[::1]:5222"
+    assert str(Endpoint("/run/xmpp.sock", 5347)) == "/run/xmpp.sock"
