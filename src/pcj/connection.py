@@ -23,7 +23,7 @@ from pcj.protocol.steps import Session
 from pcj.queue import Entry, ReceiptState
 from pcj.stanza import Node
 from pcj.transport.tcp import address_of, is_loopback
-from pcj.transport.tls import TlsEngine, make_context
+from pcj.transport.tls import TlsEngine, TlsError, make_context
 from pcj.xmlstream import Limits, ReadyParser
 from pcj.xmlstream.framing import STREAM_CLOSE, stream_error
 
@@ -321,7 +321,7 @@ class Connection(asyncio.Protocol):
         elif self._state is State.READY:
             self._error = error
             self._state = State.CLOSING
-            if error.phase is Phase.TLS:
+            if isinstance(error, TlsError):
                 self._socket_error = error
                 self._close_sent = True  # there is nothing left to send it in
             else:

@@ -402,7 +402,7 @@ class Link:
                 continue
             except _Interrupted:
                 # Connected in the same moment: then its end is told by itself.
-                if not made.connected:
+                if not made.connected or self.state is State.HALTED:
                     self.connection = None
                     raise
             return gone

@@ -126,7 +126,6 @@ def test_a_login_by_iq_auth_to_a_domain_that_is_not_hosted_is_told_so(legacy_ser
     assert "the server does not host elsewhere.example" in str(failure)
 
 
-@pytest.mark.xfail(reason="the stream error behind a header without id is not read: pcj.protocol.jabberd14")
 def test_a_component_that_prosody_does_not_know_is_told_so(prosody: RealServer) -> None:
     broker = jabberd14(prosody, jid="unknown.localhost")
     failure = failure_of(broker, f"{CONNECTED} S AUTHNEGOTIATE AUTHFAIL {SHUTDOWN}")

@@ -26,6 +26,7 @@ from pcj import (
     Status,
     message,
     ping,
+    presence,
 )
 from pcj.connection import Connection
 from pcj.protocol import dialect_of
@@ -167,7 +168,7 @@ def test_silence_in_a_phase_ends_the_attempt_and_names_the_phase(script: Script,
         (XMPP, "bind", Phase.BIND),
         (XMPP, "session", Phase.SESSION),
         (LEGACY, "auth", Phase.AUTHENTICATE),
-        (JABBERD14_COMPONENT, "header", Phase.STREAM),
+        (JABBERD14_COMPONENT, "accept", Phase.STREAM),
         (JABBERD14_COMPONENT, "auth", Phase.AUTHENTICATE),
         (JABBERD20_COMPONENT, "header", Phase.STREAM),
         (JABBERD20_COMPONENT, "auth", Phase.AUTHENTICATE),
@@ -284,8 +285,6 @@ def test_tls_that_breaks_is_an_end_in_good_order(
             broker = client(at.port, ca_file=str(ca_file), require_tls=True)
             record = Record(broker)
             if ready:
-                from pcj import presence
-
                 gone = broker.events(Event.SESSION_LOST)
                 await broker.connect()
                 broker.output(presence(status="x"))
@@ -490,11 +489,10 @@ def test_a_server_that_reads_no_more_cannot_hold_up_the_shutdown_and_what_is_lef
             await broker.connect()
             receipts = [broker.output(message(to="a@localhost", body="x" * 100_000)) for _ in range(200)]
             await turns()
-            states = [receipt.state for receipt in receipts]
-            written = states.count(ReceiptState.WRITTEN)
-            assert 0 < written < 200, "what the network does not take stays with us"
-            assert broker.queue == 200 - written
+            assert broker.queue > 100, "what the network does not take stays with us"
             await broker.shutdown()
+            written = [receipt.state for receipt in receipts].count(ReceiptState.WRITTEN)
+            assert 0 < written < 100
             assert broker.queue == 200 - written
             assert record.names.count("NODEQUEUED") == 200 - written
             assert record.names.count("NODESENT") == 2 + written
