@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import cast
 
@@ -380,7 +380,7 @@ def test_a_slow_reader_finds_a_gap_in_place_of_what_it_missed() -> None:
 def test_an_iterator_that_is_left_lets_go() -> None:
     async def main() -> None:
         told = dispatcher()
-        async with aclosing(cast("AsyncIterator[Status]", told.iterate(("a",)))) as reader:  # type: ignore[type-var]
+        async with aclosing(cast("AsyncGenerator[Status, None]", told.iterate(("a",)))) as reader:
             told.fire("a")
             async for status in reader:
                 assert status.seq == 1

@@ -22,6 +22,7 @@ from tests.shell.links import (
     run,
     scripted,
     server,
+    state_of,
     turns,
 )
 
@@ -87,7 +88,7 @@ def test_connect_while_connected_is_refused_and_changes_nothing() -> None:
             with pytest.raises(UsageError, match="ready already"):
                 await broker.connect()
             assert record.names == before
-            assert broker.state is State.READY
+            assert state_of(broker) is State.READY
             await broker.shutdown()
             assert at.connections == 1
 
@@ -137,7 +138,7 @@ def test_connect_cancelled_by_a_deadline_leaves_nothing_running(script: Any, req
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.05):
                     await broker.connect()
-            assert broker.state is State.IDLE
+            assert state_of(broker) is State.IDLE
             assert broker._link.connection is None
             record.check()
             assert record.names[-1] == "SHUTDOWN_FINISH"
@@ -155,7 +156,7 @@ def test_connect_cancelled_in_the_moment_of_ready_leaves_nothing_running() -> No
             broker.subscribe(Event.PCJ_READY, lambda status: connecting.cancel() and None)
             with pytest.raises(asyncio.CancelledError):
                 await connecting
-            assert broker.state is State.IDLE
+            assert state_of(broker) is State.IDLE
             record.check()
 
     run(main)
@@ -195,7 +196,7 @@ def test_reconnect_ends_the_old_attempt_fully_before_the_new_one_begins() -> Non
         async with scripted(good) as at, scripted(good) as elsewhere:
             broker, record = await ready_link(at)
             await broker.reconnect("127.0.0.1", elsewhere.port)
-            names = record.since("READY") and record.names
+            names = record.names
             first = names.index("READY")
             assert names[first + 1 : first + 8] == [
                 "CONNECT",
@@ -220,7 +221,7 @@ def test_reconnect_without_a_link_is_a_connect() -> None:
         async with scripted(good) as at:
             broker = component(at.port)
             await broker.reconnect()
-            assert broker.state is State.READY
+            assert state_of(broker) is State.READY
             await broker.shutdown()
 
     run(main)
@@ -233,7 +234,7 @@ def test_of_two_reconnects_at_a_time_the_later_one_counts() -> None:
             results = await asyncio.gather(broker.reconnect(), broker.reconnect(), return_exceptions=True)
             assert isinstance(results[0], UsageError)
             assert results[1] is None
-            assert broker.state is State.READY
+            assert state_of(broker) is State.READY
             await broker.shutdown()
             record.check()
             assert record.names.count("READY") == 2
@@ -248,12 +249,12 @@ def test_a_shutdown_during_a_reconnect_ends_the_link_for_good() -> None:
             broker, record = await ready_link(at)
             reconnecting = asyncio.ensure_future(broker.reconnect())
             await turns(1)
-            assert broker.state is State.CLOSING
+            assert state_of(broker) is State.CLOSING
             await broker.shutdown()
             with pytest.raises(UsageError):
                 await reconnecting
             await turns()
-            assert broker.state is State.IDLE
+            assert state_of(broker) is State.IDLE
             record.check()
             assert record.since("READY") == ["CONNECT", *END]
 
@@ -268,7 +269,7 @@ def test_a_reconnect_during_a_shutdown_comes_behind_it() -> None:
             await turns(1)
             await broker.reconnect()
             await ending_
-            assert broker.state is State.READY
+            assert state_of(broker) is State.READY
             await broker.shutdown()
             record.check()
             assert record.names.count("SHUTDOWN_FINISH") == 2
@@ -351,10 +352,10 @@ def test_shutdown_at_any_turn_of_the_loop_ends_the_attempt_in_good_order(rounds:
             async with asyncio.timeout(1):
                 await broker.shutdown()
             await asyncio.gather(connecting, return_exceptions=True)
-            if broker.state is not State.IDLE:  # connect had not begun yet
+            if state_of(broker) is not State.IDLE:  # connect had not begun yet
                 await broker.shutdown()
             record.check()
-            assert broker.state is State.IDLE
+            assert state_of(broker) is State.IDLE
             assert record.names[-1] in ("SHUTDOWN_FINISH", "CONNECTFAIL")
 
     run(main)
@@ -373,7 +374,7 @@ def test_halt_at_any_turn_of_the_loop_leaves_nothing_behind(rounds: int) -> None
             (result,) = await asyncio.gather(connecting, return_exceptions=True)
             assert isinstance(result, UsageError)
             await turns(5)
-            assert broker.state is State.HALTED
+            assert state_of(broker) is State.HALTED
             assert len(record.names) == count
             record.check()
             names = record.names
@@ -428,7 +429,7 @@ def test_a_shutdown_that_is_cancelled_goes_on_by_itself() -> None:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.02):
                     await broker.shutdown()
-            assert broker.state is State.CLOSING
+            assert state_of(broker) is State.CLOSING
             finish = asyncio.ensure_future(broker.wait_for(Event.PCJ_SHUTDOWN_FINISH))
             await turns()
             held.set()
@@ -458,7 +459,7 @@ def test_a_with_block_whose_connection_fails_is_not_entered() -> None:
         with pytest.raises(ConnectionFailed):
             async with broker:
                 pytest.fail("entered")
-        assert broker.state is State.IDLE
+        assert state_of(broker) is State.IDLE
 
     run(main)
 
@@ -477,7 +478,7 @@ def test_halt_before_connect_is_for_good() -> None:
             with pytest.raises(UsageError, match="halted"):
                 await call()
         assert record.names == []
-        assert broker.state is State.HALTED
+        assert state_of(broker) is State.HALTED
 
     run(main)
 
@@ -513,7 +514,7 @@ def test_halt_in_back_off_ends_the_waiting() -> None:
         with pytest.raises(UsageError):
             await connecting
         assert record.since("CONNECTFAIL") == ["RECONNECT_DELAY"]
-        assert broker.state is State.HALTED
+        assert state_of(broker) is State.HALTED
 
     run(main)
 
@@ -600,7 +601,7 @@ def test_halt_in_the_handler_of_any_event_is_the_end_of_all_events(name: str) ->
             await turns(5)
             assert len(record.names) == count
             names = record.names
-            assert broker.state is State.HALTED
+            assert state_of(broker) is State.HALTED
             assert names.count("CONNECTING") == names.count("CONNECTFAIL") + names.count("SOCKETDISCONNECT"), names
             if "SHUTDOWN_START" not in names:
                 record.check()
@@ -627,7 +628,7 @@ def test_shutdown_in_the_handler_of_any_event_ends_in_good_order(name: str) -> N
             await turns()
             assert called
             record.check()
-            assert broker.state is State.IDLE
+            assert state_of(broker) is State.IDLE
             assert broker.pending == 0
             assert record.names[-1] == "SHUTDOWN_FINISH"
 
@@ -657,7 +658,7 @@ def test_reconnect_in_the_handler_of_any_event_brings_a_new_link(name: str) -> N
             await done
             await broker.shutdown()
             record.check()
-            assert broker.state is State.IDLE
+            assert state_of(broker) is State.IDLE
 
     run(main)
 
@@ -871,7 +872,7 @@ def test_without_auto_reconnect_a_link_that_dropped_stays_down() -> None:
             with pytest.raises(ConnectionFailed):
                 await broker.wait_for("never")
             await turns()
-            assert broker.state is State.IDLE
+            assert state_of(broker) is State.IDLE
             assert "broke" in broker.explain()
             assert f"127.0.0.1:{at.port}" in str(broker._link.failure and broker._link.failure.address)
             assert record.since("READY") == ["SOCKETFAIL", "SOCKETDISCONNECT", "SESSION_LOST"]
@@ -896,7 +897,7 @@ def test_connect_in_the_handler_of_a_drop_brings_the_link_back() -> None:
 
             await broker.connect()
             await back
-            assert broker.state is State.READY
+            assert state_of(broker) is State.READY
             await broker.shutdown()
             record.check()
 
@@ -921,7 +922,7 @@ def test_a_fault_in_the_link_itself_is_told_of_and_ends_it(
             await broker.connect()
         record.check()
         assert record.names == ["CONNECT", "CONNECTING", "CONNECTFAIL"]
-        assert broker.state is State.IDLE
+        assert state_of(broker) is State.IDLE
 
     run(main)
     assert "ZeroDivisionError" in caplog.text

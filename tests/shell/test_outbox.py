@@ -18,6 +18,7 @@ from pcj import (
     NodeError,
     QueueFull,
     ReceiptState,
+    RequestError,
     State,
     Status,
     UsageError,
@@ -37,6 +38,7 @@ from tests.shell.links import (
     run,
     scripted,
     server,
+    state_of,
     texts,
     turns,
 )
@@ -310,7 +312,7 @@ def test_a_node_that_cannot_be_written_is_refused_and_the_next_one_goes_out() ->
                 with pytest.raises(NodeError):
                     broker.output(message(to=TO, body=text))
             comment = message(to=TO)
-            comment.append(ET.Comment("no"))  # type: ignore[arg-type]
+            comment.append(ET.Comment("no"))
             with pytest.raises(NodeError):
                 broker.output(comment)
             assert record.names == []
@@ -515,18 +517,22 @@ def test_a_node_that_waits_too_long_is_given_up_with_an_event() -> None:
     run(main)
 
 
+def has_timer(broker: Broker) -> bool:
+    return broker._outbox._expiry is not None
+
+
 def test_an_emptied_queue_leaves_no_timer_behind() -> None:
     async def main() -> None:
         async with scripted(echo) as at:
             broker = component(at.port)
             broker.output(message(to=TO))
-            assert broker._outbox._expiry is not None
+            assert has_timer(broker)
             async with broker:
                 broker.purge_queue()
-                assert broker._outbox._expiry is None
+                assert not has_timer(broker)
             broker.output(message(to=TO))
             broker.halt()
-            assert broker._outbox._expiry is None
+            assert not has_timer(broker)
 
     run(main)
 
@@ -554,9 +560,10 @@ def test_nothing_is_output_by_a_broker_that_is_halted_in_the_handler_of_its_requ
         broker = component(closed_port())
         record = Record(broker)
         broker.subscribe(Event.PCJ_RTS_START, lambda status: broker.halt())
-        with pytest.raises(Exception, match="halted"):
-            await broker.return_to_sender(ping(to="localhost"))
-        assert broker.state is State.HALTED
+        request = broker.return_to_sender(ping(to="localhost"))
+        with pytest.raises(RequestError, match="halted"):
+            await request
+        assert state_of(broker) is State.HALTED
         assert broker.queue == 0
         assert record.names == ["RTS_START", "RTS_FAIL"]
 

@@ -47,10 +47,12 @@ class Silent:
 
     def __init__(self) -> None:
         self.wire: Wire | None = None
+        self.ready = asyncio.Event()
 
     async def script(self, wire: Wire) -> None:
         await wire.component()
         self.wire = wire
+        self.ready.set()
         await wire.close()
 
     def say(self, **attributes: str) -> None:
@@ -67,8 +69,7 @@ async def silent(**options: Any) -> AsyncIterator[tuple[Broker, Silent, Record]]
         broker = component(at.port, **options)
         record = Record(broker)
         async with broker:
-            while peer.wire is None:
-                await asyncio.sleep(0)
+            await peer.ready.wait()
             yield broker, peer, record
         ended(record)
 
@@ -160,7 +161,7 @@ def test_a_reply_is_fired_under_the_askers_own_event_too() -> None:
 
 def test_who_asked_by_event_need_not_look_at_the_future() -> None:
     async def main() -> None:
-        async with silent() as (broker, peer, record):
+        async with silent() as (broker, _, record):
             ask(broker, event="pong")
         assert record.one(Event.RTS_FAIL).detail["reason"] == "shutdown"
 
@@ -218,7 +219,7 @@ def test_the_same_id_may_wait_for_two_peers_but_not_twice_for_one() -> None:
 def test_a_request_times_out_and_its_late_reply_is_an_ordinary_node() -> None:
     async def main() -> None:
         async with silent() as (broker, peer, record):
-            with pytest.raises(RequestTimeout, match="no reply within 0.02 s") as caught:
+            with pytest.raises(RequestTimeout, match=r"no reply within 0\.02 s") as caught:
                 await ask(broker, timeout=0.02)
             assert caught.value.reason == "timeout"
             assert isinstance(caught.value, TimeoutError)

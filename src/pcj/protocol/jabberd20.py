@@ -100,8 +100,8 @@ class RouteEnvelope:
         """
         if node.tag == _NEWS:
             return None
-        if node.tag != _ROUTE or len(node) != 1 or node[0].tag not in STANZAS:
-            return node
+        if node.tag != _ROUTE or len(node) != 1 or node[0].tag not in STANZAS or node.get("type") == "log":
+            return node  # a copy for the log is overheard: in its <route/> nobody takes it for a stanza to us
         stanza = node[0]
         stanza.tail = None
         error = node.get("error")

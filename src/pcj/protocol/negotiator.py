@@ -17,7 +17,7 @@ from pcj.namespaces import STREAMS
 from pcj.protocol.actions import Action, BeginTls, Established, Failed, Fire, Write
 from pcj.protocol.dialect import Dialect
 from pcj.protocol.features.starttls import begin_tls
-from pcj.protocol.redact import credentials, redacted, scrub, scrubbed, shown
+from pcj.protocol.redact import credentials, redacted, repeated, scrub, scrubbed, shown
 from pcj.protocol.retry import classify
 from pcj.protocol.steps import (
     Compute,
@@ -41,6 +41,8 @@ from pcj.xmlstream.framing import STREAM_ERROR_TAG, stream_error_condition, stre
 
 __all__ = ["Negotiator"]
 
+#: Bytes that are remembered, to see what of ours a server repeated.
+MAX_HEARD = 65_536
 #: Stanzas that may come before READY.
 MAX_EARLY = 256
 #: Characters of a stream error's condition that are shown; the longest of RFC 6120 has 24.
@@ -127,6 +129,7 @@ class Negotiator:
         self._early: list[Node] = []
         # What a server may repeat and nobody else may see: the password, and each credential that was sent.
         self._secrets = {config.password, _base64(config.password)}
+        self._heard = bytearray()  # the last that came, to see whether any of them was repeated
         self._actions: list[Action] = []
         self._now = 0.0
         self._deadline: float | None = None
@@ -153,6 +156,8 @@ class Negotiator:
             return []
         self._now = now
         self._parser.feed(data)
+        self._heard += data
+        del self._heard[:-MAX_HEARD]
         if isinstance(self._wanted, StartTls):
             return self._proceed(self._refuse_leftover, "TLS")
         if isinstance(self._wanted, Compute):
@@ -165,7 +170,7 @@ class Negotiator:
         """The peer ended the connection."""
         return self.failed(
             ProtocolError(
-                f"the server closed the connection while we waited for {self._expected()}",
+                f"the server closed the connection while we waited for {self._expected()}{self._tls_hint()}",
                 expected=self._expected(),
                 came="the end of the connection",
             ),
@@ -315,12 +320,18 @@ class Negotiator:
             )
         if item is not None and item.tag == STREAM_ERROR_TAG:
             error = stream_error_received(item, self._domain)
-            scrub(error, self._secrets)
+            scrub(error, repeated(self._secrets, self._heard))
             item = scrubbed(item, self._secrets)
             # After a *NEGOTIATE the phase's own event follows; before it this one stands alone (event-order C3).
             self._actions.append(Fire(Event.STREAM_ERROR, item, error, {"phase": str(self.phase)}))
             raise error
         return item
+
+    def _tls_hint(self) -> str:
+        """Whoever wants TLS from the first byte closes on our greeting."""
+        if self._header is not None or self._config.direct_tls:
+            return ""
+        return "; if this port wants TLS from the first byte, say direct_tls=True"
 
     def _check_origin(self, header: StreamHeader) -> None:
         """RFC 6120 4.7.1: the server says who it is, which proves nothing. Components are told their own name."""
@@ -384,7 +395,7 @@ class Negotiator:
         if program is not None:
             program.close()
         self._deadline = None
-        scrub(error, self._secrets)
+        scrub(error, repeated(self._secrets, self._heard))
         if not (phase is Phase.STREAM and isinstance(error, StreamErrorReceived)):  # that was fired as it came
             self._actions.append(Fire(_FAILURES.get(phase, Event.STREAM_ERROR), None, error, {"phase": str(phase)}))
         # A stream error is never answered with one (RFC 6120 4.9.1.1).

@@ -12,7 +12,7 @@ from pcj.errors import ProtocolError, StreamErrorReceived
 from pcj.namespaces import CLIENT, COMPONENT_ACCEPT, IQ_AUTH, SASL, SASL2
 from pcj.stanza import Node
 
-__all__ = ["credentials", "redacted", "scrub", "scrubbed", "shown"]
+__all__ = ["credentials", "redacted", "repeated", "scrub", "scrubbed", "shown"]
 
 REDACTED = "[redacted]"
 #: Characters; a shorter text is in every other sentence by chance, and no secret.
@@ -87,6 +87,16 @@ def shown(text: str, secrets: Collection[str]) -> str:
     if not text.isprintable():
         text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return text
+
+
+def repeated(secrets: Collection[str], heard: bytes | bytearray) -> Collection[str]:
+    """`secrets`, if the server sent any of them back to us, in whatever form; else none.
+
+    Only then are errors searched for them: a password may be a word of our own sentences.
+    """
+    text = heard.decode("utf-8", "replace")
+    forms = {form for secret in secrets for form in _quotations(secret)}
+    return secrets if any(form in text or escape(form) in text for form in forms) else ()
 
 
 def scrub(error: ProtocolError, secrets: Collection[str]) -> None:
