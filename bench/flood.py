@@ -29,7 +29,8 @@ def stanza(number: int) -> bytes:
 def main(count: int, window: int) -> None:
     """Send `count` messages, at most `window` of them unanswered at a time, and wait for all replies."""
     listener = socket.create_server(("127.0.0.1", 0))
-    print(listener.getsockname()[1], flush=True)
+    sys.stdout.write(f"{listener.getsockname()[1]}\n")
+    sys.stdout.flush()
     link, _ = listener.accept()
     listener.close()
     heard = b""

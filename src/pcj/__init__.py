@@ -1,12 +1,13 @@
 """pcj: an XMPP/Jabber connection broker.
 
-It opens a connection, negotiates every layer of it, tells whoever subscribed what is happening at each step, and carries
-XML nodes both ways without losing any in silence.
+It opens a connection, negotiates every layer of it, tells whoever subscribed what is happening at each step, and
+carries XML nodes both ways.
 """
 
-from pcj.broker import Broker
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from pcj.config import JABBERD14_COMPONENT, JABBERD20_COMPONENT, LEGACY, XMPP, Config
-from pcj.dispatch import Subscription
 from pcj.errors import (
     ConfigError,
     ConnectionFailed,
@@ -28,13 +29,17 @@ from pcj.errors import (
 )
 from pcj.events import Event, Status
 from pcj.explain import State
-from pcj.filters import xpath
 from pcj.jid import JID
 from pcj.protocol import Dialect, register_dialect
 from pcj.queue import Receipt, ReceiptState
 from pcj.serialize import to_bytes
 from pcj.stanza import Node, error_reply, iq, message, ping, presence
 from pcj.xmlstream import from_bytes
+
+if TYPE_CHECKING:
+    from pcj.broker import Broker
+    from pcj.dispatch import Subscription
+    from pcj.filters import xpath
 
 __all__ = [
     "JABBERD14_COMPONENT",
@@ -79,3 +84,13 @@ __all__ = [
     "to_bytes",
     "xpath",
 ]
+
+# Imported at first use: the floors that know asyncio, without which the core is usable, and what few need.
+_LAZY = {"Broker": "pcj.broker", "Subscription": "pcj.dispatch", "xpath": "pcj.filters"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'pcj' has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_LAZY[name]), name)
+    return value

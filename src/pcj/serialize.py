@@ -42,6 +42,11 @@ _tags: dict[object, tuple[str, str, str, str]] = {}
 _starts: dict[object, str] = {}
 
 
+def escape_text(text: str) -> str:
+    """`text` as it stands between tags; what XML cannot carry at all is left as it is."""
+    return text.translate(_TEXT)
+
+
 def escape_value(text: str) -> str:
     """`text` as it stands between the double quotes of an attribute."""
     return text.translate(_VALUE)

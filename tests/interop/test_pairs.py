@@ -159,7 +159,7 @@ async def overhear(server: RealServer) -> tuple[Watched, Watched]:
 
 
 def copies(log: Watched) -> list[Node]:
-    """The stanzas in the copies that the router sent: each in its <route type='log'>, so that none is taken for ours."""
+    """The stanzas in the router's copies: each in its <route type='log'>, so that none is taken for ours."""
     routes = [status.node for status in log.all(Event.PCJ_NODERECEIVED)]
     return [route[0] for route in routes if route is not None and route.get("type") == "log"]
 

@@ -30,8 +30,6 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
         async with asyncio.timeout(TIMEOUT):
             await main()
-        import gc
-        gc.collect()
         for _ in range(5):  # what was cancelled ends within a few turns of the loop
             await asyncio.sleep(0)
         left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import xml.etree.ElementTree as ET
-from xml.sax.saxutils import quoteattr
 
 from pcj.config import JABBERD20_COMPONENT as NAME
 from pcj.errors import JidError, ProtocolError, Retry
@@ -20,6 +19,7 @@ from pcj.protocol.features import negotiate_features
 from pcj.protocol.features.sasl import SASL
 from pcj.protocol.features.starttls import STARTTLS
 from pcj.protocol.steps import Hold, Negotiation, Program, Publish, Session
+from pcj.serialize import escape_value
 from pcj.stanza import STANZAS, Node, error_reply
 
 __all__ = ["JABBERD20_DIALECT", "RouteEnvelope"]
@@ -77,7 +77,7 @@ class RouteEnvelope:
     """<route from='our domain' to='their domain'> around each stanza."""
 
     def __init__(self, domain: str) -> None:
-        self._from = quoteattr(domain)
+        self._from = escape_value(domain)
 
     def wrap(self, stanza: bytes, node: Node) -> bytes:
         """The router delivers by the domain in `to`; the stanza inside declares the namespace that a client's has."""
@@ -89,7 +89,7 @@ class RouteEnvelope:
             domain = JID.parse(to).domain
         except JidError:
             domain = to.partition("/")[0].rpartition("@")[2]
-        head = f"<route xmlns='{JABBERD_COMPONENT}' from={self._from} to={quoteattr(domain)}>"
+        head = f'<route xmlns="{JABBERD_COMPONENT}" from="{self._from}" to="{escape_value(domain)}">'
         return head.encode() + stanza + b"</route>"
 
     def unwrap(self, node: Node) -> Node | None:

@@ -6,10 +6,10 @@ import base64
 import copy
 import re
 from collections.abc import Collection, Iterator
-from xml.sax.saxutils import escape
 
 from pcj.errors import ProtocolError, StreamErrorReceived
 from pcj.namespaces import CLIENT, COMPONENT_ACCEPT, IQ_AUTH, SASL, SASL2
+from pcj.serialize import escape_text
 from pcj.stanza import Node
 
 __all__ = ["credentials", "redacted", "repeated", "scrub", "scrubbed", "shown"]
@@ -96,7 +96,7 @@ def repeated(secrets: Collection[str], heard: bytes | bytearray) -> Collection[s
     """
     text = heard.decode("utf-8", "replace")
     forms = {form for secret in secrets for form in _quotations(secret)}
-    return secrets if any(form in text or escape(form) in text for form in forms) else ()
+    return secrets if any(form in text or escape_text(form) in text for form in forms) else ()
 
 
 def scrub(error: ProtocolError, secrets: Collection[str]) -> None:
@@ -125,7 +125,7 @@ def scrubbed(node: Node, secrets: Collection[str]) -> Node:
 def _quotations(secret: str) -> set[str]:
     """How a secret stands in a sentence that quotes it, or quotes the XML it was in."""
     escaped = repr(secret)[1:-1]
-    return {secret, escaped, escaped.replace("'", "\\'"), escaped.replace('"', '\\"'), escape(secret)}
+    return {secret, escaped, escaped.replace("'", "\\'"), escaped.replace('"', '\\"'), escape_text(secret)}
 
 
 def _without(text: str, secrets: Collection[str]) -> str:

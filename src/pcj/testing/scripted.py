@@ -93,8 +93,8 @@ class ScriptedServer:
         except Exception as error:
             self._failures.append(error)
         finally:
-            writer.transport.abort()
             try:
+                writer.transport.abort()
                 await writer.wait_closed()
-            except OSError:
-                pass
+            except (OSError, AttributeError):
+                pass  # CPython 3.11.2 looks for the TLS protocol that a closed transport has let go of

@@ -6,14 +6,14 @@ import asyncio
 import secrets
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable
-from xml.sax.saxutils import quoteattr
 
 from pcj.errors import ProtocolError
-from pcj.namespaces import STREAM_ERRORS, STREAMS
+from pcj.namespaces import STREAM_ERRORS
 from pcj.serialize import serialize
 from pcj.stanza import Node
 from pcj.testing.link import Link
 from pcj.xmlstream import Limits, NegotiatingParser, ReadyParser, StreamClosed, StreamHeader
+from pcj.xmlstream.framing import stream_header
 
 __all__ = ["ServerStream", "StreamEnded"]
 
@@ -156,13 +156,12 @@ class ServerStream:
         """Our header, with a fresh id (RFC 6120 4.7)."""
         self.id = secrets.token_hex(12)
         self._opened = True
-        attributes = {"xmlns": self.namespace, "xmlns:stream": STREAMS, "id": self.id, "from": self.domain}
+        attributes = {"id": self.id, "from": self.domain}
         if to is not None:
             attributes["to"] = to
         if version is not None:
             attributes["version"] = version
-        text = "".join(f" {name}={quoteattr(value)}" for name, value in attributes.items())
-        self.write(f"<?xml version='1.0'?><stream:stream{text}>".encode())
+        self.write(stream_header(attributes, self.namespace))
 
     def write(self, data: bytes) -> None:
         """Bytes that are well-formed in themselves."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
-from xml.sax.saxutils import quoteattr
 
 from pcj.namespaces import STREAM_ERRORS, STREAMS
+from pcj.serialize import escape_value
 from pcj.stanza import Node
 from pcj.xmlstream.limits import STREAM_TAG
 
@@ -23,7 +23,7 @@ def stream_header(attributes: Mapping[str, str], xmlns: str, streams: str = STRE
         attributes: to, from, version, ... as they go out. xmlns: the content namespace. streams: the stream namespace.
     """
     declared = {"xmlns": xmlns, "xmlns:stream": streams, **attributes}
-    text = "".join(f" {name}={quoteattr(value)}" for name, value in declared.items())
+    text = "".join(f' {name}="{escape_value(value)}"' for name, value in declared.items())
     return f"<?xml version='1.0'?><stream:stream{text}>".encode()
 
 

@@ -69,14 +69,27 @@ class _Server(asyncio.DatagramProtocol):
         return reply
 
 
+async def _listen(made: _Server) -> tuple[asyncio.Server, asyncio.DatagramTransport, tuple[str, int]]:
+    """TCP and UDP on one port; now and then somebody else has a free one's UDP side."""
+    for _ in range(20):
+        stream = await asyncio.start_server(made.by_tcp, "127.0.0.1", 0)
+        address: tuple[str, int] = stream.sockets[0].getsockname()
+        try:
+            transport, _made = await asyncio.get_running_loop().create_datagram_endpoint(
+                lambda: made, local_addr=address
+            )
+        except OSError:
+            stream.close()
+        else:
+            return stream, transport, address
+    raise OSError("no port is free for both TCP and UDP")
+
+
 @asynccontextmanager
 async def name_server(zone: Zone) -> AsyncIterator[tuple[tuple[str, int], list[str]]]:
     """Start one. Gives its address and the names that were asked for, growing."""
-    loop = asyncio.get_running_loop()
     made = _Server(zone)
-    transport, _ = await loop.create_datagram_endpoint(lambda: made, local_addr=("127.0.0.1", 0))
-    address: tuple[str, int] = transport.get_extra_info("sockname")
-    stream = await asyncio.start_server(made.by_tcp, *address)
+    stream, transport, address = await _listen(made)
     try:
         yield address, made.asked
     finally:
