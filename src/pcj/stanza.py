@@ -105,8 +105,25 @@ def error_reply(request: Node, condition: str, *, type: str = "cancel", text: st
     return answer
 
 
+# XEP-0086 3: what servers from before RFC 3920 said, and jabberd2 still says about jabber:iq:auth.
+_CODES = {
+    "400": "bad-request",
+    "401": "not-authorized",
+    "403": "forbidden",
+    "404": "item-not-found",
+    "406": "not-acceptable",
+    "407": "registration-required",
+    "409": "conflict",
+    "500": "internal-server-error",
+    "503": "service-unavailable",
+}
+
+
 def error_condition(node: Node) -> tuple[str, str, str]:
-    """The (type, condition, text) of a stanza error; each "" where it is missing."""
+    """The (type, condition, text) of a stanza error; each "" where it is missing.
+
+    An error of the old form, with a code alone, is given the condition that XEP-0086 has for it.
+    """
     error = node.find(ERROR)
     if error is None:
         return "", "", ""
@@ -119,4 +136,7 @@ def error_condition(node: Node) -> tuple[str, str, str]:
             text = child.text or ""
         elif not condition:
             condition = name
+    if not condition:
+        condition = _CODES.get(error.get("code", ""), "")
+        text = text or (error.text or "").strip()
     return error.get("type", ""), condition, text

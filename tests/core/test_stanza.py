@@ -8,7 +8,7 @@ import pytest
 
 from pcj import stanza
 from pcj.serialize import to_bytes
-from pcj.stanza import Node, error_reply, iq, message, ping, presence
+from pcj.stanza import Node, error_condition, error_reply, iq, message, ping, presence
 
 CASES = [
     (message(), '<message xmlns="jabber:client"/>'),
@@ -80,3 +80,9 @@ ERRORS = [
 @pytest.mark.parametrize(("xml", "said"), ERRORS)
 def test_the_condition_of_an_error(xml: str, said: tuple[str, str, str]) -> None:
     assert stanza.error_condition(ET.fromstring(xml)) == said
+
+
+def test_an_error_of_the_old_form_has_the_condition_of_its_code() -> None:
+    node = ET.Element("{jabber:client}iq", {"type": "error"})
+    ET.SubElement(node, "{jabber:client}error", {"code": "401"}).text = "Unauthorized"
+    assert error_condition(node) == ("", "not-authorized", "Unauthorized")

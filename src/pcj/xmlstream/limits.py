@@ -99,8 +99,13 @@ def check_prolog(start: bytes) -> bool:
     if start[:1] in (b"\xfe", b"\xff") or b"\x00" in start[:2]:
         raise ProtocolError("the peer's stream is not UTF-8, but looks like UTF-16", answer="unsupported-encoding")
     if not start.startswith(b"<"):
+        # RFC 8446 5.1: an alert or a handshake, which answer a plain greeting where TLS has to come first.
+        tls = start[:2] in (b"\x15\x03", b"\x16\x03")
+        question = (
+            "That is TLS: does this port want it from the first byte (direct_tls)?" if tls else "Is it an XMPP port?"
+        )
         raise ProtocolError(
-            f"the peer sent {quoted(start)}: this is not an XMPP stream. Is it an XMPP port?",
+            f"the peer sent {quoted(start)}: this is not an XMPP stream. {question}",
             answer="not-well-formed",
             expected="<stream:stream>",
             came=quoted(start),
