@@ -84,6 +84,7 @@ class Broker:
         self._filters = Filters(self._filter_failed)
         self._outbox = Outbox(config, self._dialect, self._dispatcher)
         self._outbox.on_expired = self._requester.fail_expired
+        self._requester.on_abandoned = self._outbox.abandon
         self._waiters: set[asyncio.Future[Status]] = set()
         self._inbound = Inbound(config, self._dispatcher, self._requester, self._filters, self._outbox)
         owner = LinkOwner(

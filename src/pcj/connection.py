@@ -15,15 +15,15 @@ from enum import Enum, auto
 from typing import Protocol, cast
 
 from pcj.config import Config
-from pcj.errors import ConfigError, PcjError, Phase, ProtocolError, Retry
+from pcj.errors import Phase, ProtocolError
 from pcj.events import NO_DETAIL, Event
 from pcj.protocol import Dialect, Negotiator
 from pcj.protocol.actions import Action, BeginTls, Compute, Established, Failed, Fire, Write
 from pcj.protocol.steps import Session
 from pcj.queue import Entry, ReceiptState
 from pcj.stanza import Node
-from pcj.transport.tcp import address_of, is_loopback
-from pcj.transport.tls import TlsEngine, TlsError, make_context
+from pcj.transport.tls import TlsError
+from pcj.transport.wire import Wire
 from pcj.xmlstream import Limits, ReadyParser
 from pcj.xmlstream.framing import STREAM_CLOSE, stream_error
 
@@ -61,10 +61,6 @@ class Owner(Protocol):
         """The socket is gone; the owner fires SOCKETDISCONNECT."""
 
 
-#: How much is encrypted at a time, in bytes.
-_TLS_CHUNK = 1_048_576
-
-
 class State(Enum):
     """How far the connection is."""
 
@@ -88,9 +84,7 @@ class Connection(asyncio.Protocol):
         self._dialect = dialect
         self._tls_name = tls_name
         self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
-        self._engine: TlsEngine | None = None
-        self._tls_pending = False
+        self._wire: Wire | None = None
         self._negotiator: Negotiator | None = None
         self._parser: ReadyParser | None = None
         self._session: Session | None = None
@@ -118,39 +112,33 @@ class Connection(asyncio.Protocol):
         if self._owner is None:
             transport.abort()
             return
-        self._transport = transport
-        transport.set_write_buffer_limits(high=self._config.write_high_water)
-        self.address = address_of(transport)
+        wire = self._wire = Wire(transport, self._config.write_high_water)
+        self.address = wire.address
         self._state = State.NEGOTIATING
-        self._fire(Event.PCJ_CONNECTED, detail={"address": self.address, "local": address_of(transport, local=True)})
+        self._fire(Event.PCJ_CONNECTED, detail={"address": wire.address, "local": wire.local})
         if self._state is not State.NEGOTIATING:
             return  # a handler ended it
-        self._negotiator = Negotiator(self._config, self._dialect, token=token, loopback=is_loopback(transport))
+        self._negotiator = Negotiator(self._config, self._dialect, token=token, loopback=wire.loopback)
         self._perform(self._negotiator.start(self._loop.time()))
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the network; decrypted, where TLS stands, then read."""
-        engine = self._engine
-        if engine is not None:
-            try:
-                data = engine.receive_data(data)
-            except ProtocolError as error:
-                self._send_tls()  # the alert that tells the peer why
-                self._broken(error)
-                return
-            outgoing = engine.data_to_send()
-            if outgoing and self._transport is not None:
-                self._transport.write(outgoing)
-            if self._tls_pending and engine.facts is not None:
-                self._tls_pending = False
-                if self._negotiator is not None:
-                    self._perform(self._negotiator.tls_started(engine.facts, self._loop.time()))
-            if data:
-                self._read(data)
-            if engine.peer_closed and not self._peer_closed and self._state is not State.ENDED:
-                self._peer_ended()
+        wire = self._wire
+        if wire is None:
             return
-        self._read(data)
+        try:
+            data = wire.receive(data)
+        except ProtocolError as error:
+            self._broken(error)
+            return
+        if wire.handshaking:
+            facts = wire.tls_made()
+            if facts is not None and self._negotiator is not None:
+                self._perform(self._negotiator.tls_started(facts, self._loop.time()))
+        if data:
+            self._read(data)
+        if wire.closed_by_peer and not self._peer_closed and self._state is not State.ENDED:
+            self._peer_ended()
 
     def eof_received(self) -> bool:
         """The peer ended its half; the connection is of no more use."""
@@ -193,7 +181,7 @@ class Connection(asyncio.Protocol):
     @property
     def connected(self) -> bool:
         """Whether there is a socket, or was one."""
-        return self._transport is not None
+        return self._wire is not None
 
     @property
     def ready(self) -> bool:
@@ -220,13 +208,13 @@ class Connection(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         """Take no more from the network until `resume_reading`."""
-        if self._transport is not None and not self._transport.is_closing() and self._transport.is_reading():
-            self._transport.pause_reading()
+        if self._wire is not None and self._state is not State.CLOSING:
+            self._wire.pause_reading()
 
     def resume_reading(self) -> None:
         """Go on reading."""
-        if self._transport is not None and not self._transport.is_closing() and not self._transport.is_reading():
-            self._transport.resume_reading()
+        if self._wire is not None:
+            self._wire.resume_reading()
 
     def close(self, then: Callable[[], None] | None = None, *, flush: bool = True) -> None:
         """End the stream in good order: what waits goes out, then our closing tag; the peer's is waited for.
@@ -245,6 +233,7 @@ class Connection(asyncio.Protocol):
             return
         negotiating = self._state is not State.READY
         self._state = State.CLOSING
+        self.resume_reading()  # else the peer's close would not be seen
         self._set_timer(self._loop.time() + self._config.close_timeout)
         if negotiating:
             self._negotiator = None
@@ -261,8 +250,8 @@ class Connection(asyncio.Protocol):
         self._state = State.ENDED
         self._before_close.clear()
         self._cancel_timer()
-        if self._transport is not None:
-            self._transport.abort()
+        if self._wire is not None:
+            self._wire.abort()
 
     # ---- bytes in
 
@@ -294,12 +283,12 @@ class Connection(asyncio.Protocol):
         self._peer_closed = True
         clean = self._parser is not None and self._parser.closed
         if self._negotiator is not None and self._state is State.NEGOTIATING:
-            if self._tls_pending and self._engine is not None:
-                try:
-                    self._engine.receive_eof()
-                except ProtocolError as error:
-                    self._perform(self._negotiator.failed(error, self._loop.time()))
-                    return
+            try:
+                if self._wire is not None:
+                    self._wire.receive_eof()
+            except ProtocolError as error:
+                self._perform(self._negotiator.failed(error, self._loop.time()))
+                return
             self._perform(self._negotiator.receive_eof(self._loop.time()))
             return
         if self._state is State.READY:
@@ -334,32 +323,13 @@ class Connection(asyncio.Protocol):
     # ---- bytes out
 
     def _transmit(self, data: bytes) -> bool:
-        """Write, inside TLS where that stands; False where it can no longer be done."""
-        transport, engine = self._transport, self._engine
-        if transport is None or transport.is_closing():
-            return False
-        if engine is None:
-            transport.write(data)
-            return True
-        try:
-            for at in range(0, len(data), _TLS_CHUNK):
-                engine.write(data[at : at + _TLS_CHUNK])
-                transport.write(engine.data_to_send())
-        except PcjError:
-            return False  # TLS is broken
-        return True
-
-    def _send_tls(self) -> None:
-        if self._engine is not None and self._transport is not None and not self._transport.is_closing():
-            data = self._engine.data_to_send()
-            if data:
-                self._transport.write(data)
+        """Write; False where it can no longer be done."""
+        return self._wire is not None and self._wire.send(data)
 
     def _flush(self) -> None:
         """One write for all that waits, while the network takes it."""
         self._flush_scheduled = False
-        transport = self._transport
-        if self._paused or self._close_sent or transport is None or transport.is_closing():
+        if self._paused or self._close_sent:
             return
         outbound = self._outbound
         if outbound:
@@ -403,7 +373,7 @@ class Connection(asyncio.Protocol):
             return
         self._close_sent = True
         error = stream_error(condition) if condition is not None else b""
-        due = self._header_sent and not self._tls_pending
+        due = self._header_sent and not (self._wire is not None and self._wire.handshaking)
         if due and self._transmit(error + STREAM_CLOSE):
             self._fire(Event.PCJ_STREAMEND)
         self._settle_close()
@@ -414,12 +384,9 @@ class Connection(asyncio.Protocol):
 
     def _drop(self) -> None:
         """Close the socket behind what is written; it may not take longer than the close may."""
-        if self._transport is None or self._transport.is_closing():
+        if self._wire is None or self._wire.closing:
             return
-        if self._engine is not None and not self._tls_pending:
-            self._engine.close()
-            self._send_tls()
-        self._transport.close()
+        self._wire.close()
         if self._timer is None and self._state is not State.ENDED:
             self._set_timer(self._loop.time() + self._config.close_timeout)
 
@@ -453,30 +420,21 @@ class Connection(asyncio.Protocol):
                 self._set_timer(deadline)
 
     def _begin_tls(self) -> None:
-        config = self._config
+        config, wire, negotiator = self._config, self._wire, self._negotiator
+        if wire is None or negotiator is None:
+            return
         try:
-            context = make_context(
+            wire.begin_tls(
+                name=self._tls_name,
                 verify=config.verify_tls,
                 ca_file=config.ca_file,
                 client_certificate=config.client_certificate,
+                pins=config.pins,
+                # XEP-0368 4: asked for where TLS comes first, and a component's port is none of its ports.
                 alpn=("xmpp-client",) if config.direct_tls and not self._dialect.component else (),
             )
-            self._engine = TlsEngine(context, server_name=self._tls_name, pins=config.pins)
-            self._tls_pending = True
-            self._engine.start()
-        except PcjError as error:
-            failure = (
-                error
-                if isinstance(error, ProtocolError)
-                else ProtocolError(
-                    str(error), phase=Phase.TLS, retry=Retry.FATAL if isinstance(error, ConfigError) else None
-                )
-            )
-            self._tls_pending = True
-            if self._negotiator is not None:
-                self._perform(self._negotiator.failed(failure, self._loop.time()))
-            return
-        self._send_tls()
+        except ProtocolError as error:
+            self._perform(negotiator.failed(error, self._loop.time()))
 
     def _compute(self, action: Compute) -> None:
         """Run a slow function in a thread; its result, or its failure, goes back to the negotiation."""
@@ -548,11 +506,11 @@ class Connection(asyncio.Protocol):
         self._timer = None
         if self._state is State.NEGOTIATING and self._negotiator is not None:
             self._perform(self._negotiator.handle_timer(self._loop.time()))
-        elif self._transport is not None:
+        elif self._wire is not None:
             # The close took too long: what the network has not taken by now it will not take.
             self._close_sent = True
             self._settle_close()
-            self._transport.abort()
+            self._wire.abort()
 
     def _settle_close(self) -> None:
         """Our closing tag went out, or will not: tell those who wait for that."""

@@ -16,6 +16,7 @@ from pcj.backoff import Backoff
 from pcj.config import Config
 from pcj.connection import Connection
 from pcj.dispatch import Dispatcher
+from pcj.endpoints import find_endpoints, given_endpoint
 from pcj.errors import (
     ConnectionFailed,
     Failure,
@@ -23,18 +24,17 @@ from pcj.errors import (
     Phase,
     ProtocolError,
     Retry,
-    StreamErrorReceived,
     UsageError,
 )
 from pcj.events import NO_DETAIL, Event, Status
 from pcj.explain import State
 from pcj.protocol import Dialect
 from pcj.protocol.negotiator import stream_error_received
-from pcj.protocol.retry import classify
+from pcj.protocol.retry import failure_of
 from pcj.protocol.steps import Session
 from pcj.queue import Entry
 from pcj.stanza import Node
-from pcj.transport.resolve import Endpoint, resolve
+from pcj.transport.resolve import Endpoint
 from pcj.transport.tcp import dial
 
 __all__ = ["Link", "LinkOwner"]
@@ -356,23 +356,10 @@ class Link:
                 return
 
     async def _endpoints(self, host: str | None, port: int | None) -> list[Endpoint]:
-        config, dialect = self._config, self._dialect
-        host = host if host is not None else config.host
-        port = port if port is not None else config.port
-        if host is None and dialect.component:
-            host = "localhost"
-        if host is not None or port is not None:
-            host = host if host is not None else config.account.ascii_domain
-            return [Endpoint(host, port or dialect.default_port, config.direct_tls, "given")]
-        endpoints = await self._interruptible(
-            lambda: resolve(
-                config.account.ascii_domain,
-                direct_tls_too=True,
-                timeout=config.resolve_timeout,
-                random=random.random,
-                default_port=dialect.default_port,
-            )
-        )
+        given = given_endpoint(self._config, self._dialect, host, port)
+        if given is not None:
+            return [given]
+        endpoints = await self._interruptible(lambda: find_endpoints(self._config, self._dialect))
         self._dispatcher.fire(Event.RESOLVED, detail={"addresses": [str(endpoint) for endpoint in endpoints]})
         return endpoints
 
@@ -385,9 +372,7 @@ class Link:
             config = self._config
             if endpoint.direct_tls != config.direct_tls:
                 config = dataclasses.replace(config, direct_tls=endpoint.direct_tls)
-            if self._dialect.component and config.tls_name is None and config.host is None:
-                config = dataclasses.replace(config, tls_name=endpoint.host)
-            tls_name = self._dialect.tls_name(config)
+            tls_name = self._dialect.tls_name(config, endpoint.host)
             made = Connection(self, config, self._dialect, tls_name=tls_name)
             self.connection = made
             gone = self._gone = asyncio.get_running_loop().create_future()
@@ -520,22 +505,7 @@ class Link:
 
     def _failure_of(self, error: BaseException | None, phase: Phase) -> Failure:
         address = self.connection.address if self.connection is not None else ""
-        if error is None:
-            return Failure(phase, "the server closed the stream", address=address, retry=Retry.FAST)
-        if not isinstance(error, ProtocolError):
-            return Failure(phase, f"the connection broke: {error}", address=address, retry=Retry.FAST)
-        retry = classify(error, phase, component=self._dialect.component, was_ready=self._was_ready)
-        text = error.text if isinstance(error, StreamErrorReceived) else ""
-        return Failure(
-            error.phase if error.phase is not None else phase,
-            str(error),
-            address=address,
-            expected=error.expected,
-            came=error.came,
-            condition=error.condition,
-            text=text,
-            retry=retry,
-        )
+        return failure_of(error, phase, address=address, component=self._dialect.component, was_ready=self._was_ready)
 
     def _retries(self, failure: Failure) -> bool:
         return self._config.auto_reconnect and failure.retry is not Retry.FATAL

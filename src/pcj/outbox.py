@@ -147,6 +147,14 @@ class Outbox:
         """From now on nothing is taken."""
         self._halted = True
 
+    def abandon(self, receipt: Receipt) -> None:
+        """Give up a request that is still held: nobody waits for its reply any more."""
+        entry = self._queue.take(receipt)
+        if entry is not None:
+            receipt.state = ReceiptState.DROPPED
+            receipt.reason = "nobody waits for its reply any more"
+            self.tell(Event.NODE_DROPPED, entry, reason=receipt.reason)
+
     def halt(self) -> None:
         """Nothing more goes out: what is held is dropped, each with an event."""
         self._halted = True

@@ -38,11 +38,19 @@ class _Asker:
 
 
 class Requester:
-    """The requests of one broker. `dispatcher`: tells of their fate. `max_pending`: how many may wait."""
+    """The requests of one broker.
+
+    Args:
+        dispatcher: tells of their fate. max_pending: how many may wait.
+
+    Attributes:
+        on_abandoned: called with the receipt of a request that is still queued and whose reply nobody awaits any more.
+    """
 
     def __init__(self, dispatcher: Dispatcher, max_pending: int) -> None:
         self._dispatcher = dispatcher
         self._requests: Requests[_Asker] = Requests(max_pending)
+        self.on_abandoned: Callable[[Receipt], None] | None = None
 
     def __len__(self) -> int:
         return len(self._requests)
@@ -103,12 +111,13 @@ class Requester:
                 self._fail(asker, RequestError(f"no reply: {_ENDS['expired']}", reason="expired"))
 
     def _timed_out(self, asker: _Asker, timeout: float) -> None:
-        queued = " (it was never sent: it waits in the queue)" if asker.receipt.state is ReceiptState.QUEUED else ""
+        queued = " (it was never sent: it waited in the queue)" if asker.receipt.state is ReceiptState.QUEUED else ""
         self._fail(asker, RequestTimeout(f"no reply within {timeout:g} s{queued}"))
 
     def _fail(self, asker: _Asker, error: RequestError) -> None:
         if not self._end(asker):
             return  # a handler of another's RTS_FAIL has ended it meanwhile
+        self._abandon(asker)
         detail: dict[str, Any] = {"reason": error.reason, "id": asker.identity}
         self._dispatcher.fire(Event.RTS_FAIL, None, error, detail)
         if not asker.future.done():
@@ -119,7 +128,13 @@ class Requester:
     def _cancelled(self, asker: _Asker) -> None:
         """The user's task gave up waiting."""
         if self._end(asker):
+            self._abandon(asker)
             self._dispatcher.fire(Event.RTS_FAIL, None, None, {"reason": "cancelled", "id": asker.identity})
+
+    def _abandon(self, asker: _Asker) -> None:
+        """To send it later would ask a question whose answer nobody hears."""
+        if self.on_abandoned is not None and asker.receipt.state is ReceiptState.QUEUED:
+            self.on_abandoned(asker.receipt)
 
     def _end(self, asker: _Asker) -> bool:
         """It waits no more; whether it did until now."""

@@ -38,13 +38,18 @@ class Dialect:
             return config.require_tls
         return self.tls_on_loopback or not loopback
 
-    def tls_name(self, config: Config) -> str:
-        """The name the certificate must bear: what the user set out to reach (RFC 6120 13.7.2)."""
+    def tls_name(self, config: Config, host: str) -> str:
+        """The name the certificate must bear: what the user set out to reach (RFC 6120 13.7.2), never what DNS said.
+
+        Args:
+            config: the options. host: where we connect to, for a component that was given no other.
+        """
         if config.tls_name is not None:
             return config.tls_name
-        if self.component:
-            return config.host if config.host is not None and not config.host.startswith("/") else "localhost"
-        return config.account.domain
+        if not self.component:
+            return config.account.domain
+        host = config.host if config.host is not None else host
+        return "localhost" if host.startswith("/") else host
 
 
 _registry: dict[str, Dialect] = {}

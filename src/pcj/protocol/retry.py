@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pcj.errors import Phase, ProtocolError, Retry, SaslError
+from pcj.errors import Failure, Phase, ProtocolError, Retry, SaslError, StreamErrorReceived
 
-__all__ = ["classify"]
+__all__ = ["classify", "failure_of"]
 
 # What a person must change first.
 _FATAL_SASL = frozenset(
@@ -59,3 +59,26 @@ def classify(error: ProtocolError, phase: Phase, *, component: bool, was_ready: 
     if phase is Phase.BIND and condition in ("403", "forbidden", "bad-request", "not-acceptable"):
         return Retry.FATAL
     return Retry.FAST
+
+
+def failure_of(error: BaseException | None, phase: Phase, *, address: str, component: bool, was_ready: bool) -> Failure:
+    """What the end of a connection means.
+
+    Args:
+        error: what ended it, or None where the server closed its stream. phase: where. address: of the connection.
+        component, was_ready: as for `classify`.
+    """
+    if error is None:
+        return Failure(phase, "the server closed the stream", address=address, retry=Retry.FAST)
+    if not isinstance(error, ProtocolError):
+        return Failure(phase, f"the connection broke: {error}", address=address, retry=Retry.FAST)
+    return Failure(
+        error.phase if error.phase is not None else phase,
+        str(error),
+        address=address,
+        expected=error.expected,
+        came=error.came,
+        condition=error.condition,
+        text=error.text if isinstance(error, StreamErrorReceived) else "",
+        retry=classify(error, phase, component=component, was_ready=was_ready),
+    )

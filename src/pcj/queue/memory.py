@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from pcj.errors import QueueFull
-from pcj.queue.receipt import Entry, ReceiptState
+from pcj.queue.receipt import Entry, Receipt, ReceiptState
 
 __all__ = ["MemoryQueue"]
 
@@ -56,6 +56,15 @@ class MemoryQueue:
         for entry in reversed(list(entries)):
             self._entries.appendleft(entry)
             self._bytes += len(entry.data)
+
+    def take(self, receipt: Receipt) -> Entry | None:
+        """The node of one receipt, which then waits no more; None if it does not wait here."""
+        for entry in self._entries:
+            if entry.receipt is receipt:
+                self._entries.remove(entry)
+                self._bytes -= len(entry.data)
+                return entry
+        return None
 
     def take_all(self) -> list[Entry]:
         """All nodes, in order; the queue is empty then."""

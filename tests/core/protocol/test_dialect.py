@@ -148,4 +148,4 @@ def test_tls_is_required_unless_told_otherwise_or_where_old_links_stay_on_the_ma
 def test_the_certificate_must_bear_the_name_that_the_user_set_out_to_reach(
     name: str, options: dict[str, Any], expected: str
 ) -> None:
-    assert dialect_of(name).tls_name(config(name, "example.org", **options)) == expected
+    assert dialect_of(name).tls_name(config(name, "example.org", **options), "localhost") == expected

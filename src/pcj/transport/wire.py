@@ -1,0 +1,151 @@
+"""A socket with or without TLS: bytes in clear on our side, whatever they are on the network."""
+
+from __future__ import annotations
+
+import asyncio
+
+from pcj.errors import ConfigError, PcjError, Phase, ProtocolError, Retry
+from pcj.transport.tcp import address_of, is_loopback
+from pcj.transport.tls import TlsEngine, TlsError, TlsFacts, make_context
+
+__all__ = ["Wire"]
+
+#: How much is encrypted at a time, in bytes.
+_TLS_CHUNK = 1_048_576
+
+
+class Wire:
+    """One connection's transport and, once begun, its TLS.
+
+    Args:
+        transport: as asyncio gave it. high_water: bytes that may wait in it before it asks for a pause.
+
+    Attributes:
+        address, local: "host:port" of both ends. loopback: whether it stays on this machine.
+        handshaking: TLS was begun and does not stand yet.
+    """
+
+    def __init__(self, transport: asyncio.Transport, high_water: int) -> None:
+        transport.set_write_buffer_limits(high=high_water)
+        self._transport = transport
+        self._engine: TlsEngine | None = None
+        self.handshaking = False
+        self.address = address_of(transport)
+        self.local = address_of(transport, local=True)
+        self.loopback = is_loopback(transport)
+
+    # ---- TLS
+
+    def begin_tls(
+        self,
+        *,
+        name: str,
+        verify: bool,
+        ca_file: str | None,
+        client_certificate: str | None,
+        pins: tuple[str, ...],
+        alpn: tuple[str, ...],
+    ) -> None:
+        """Send the first flight of a handshake.
+
+        Raises:
+            ProtocolError: it could not be begun; of phase TLS.
+        """
+        self.handshaking = True
+        try:
+            context = make_context(verify=verify, ca_file=ca_file, client_certificate=client_certificate, alpn=alpn)
+            self._engine = TlsEngine(context, server_name=name, pins=pins, peer=self.address)
+            self._engine.start()
+        except ProtocolError:
+            raise
+        except PcjError as error:
+            retry = Retry.FATAL if isinstance(error, ConfigError) else None
+            raise ProtocolError(str(error), phase=Phase.TLS, retry=retry) from error
+        self._push()
+
+    def tls_made(self) -> TlsFacts | None:
+        """What is known of the session, once, when the handshake is done and its certificate was accepted."""
+        if not self.handshaking or self._engine is None or self._engine.facts is None:
+            return None
+        self.handshaking = False
+        return self._engine.facts
+
+    @property
+    def closed_by_peer(self) -> bool:
+        """Whether the peer ended TLS."""
+        return self._engine is not None and self._engine.peer_closed
+
+    # ---- bytes
+
+    def receive(self, data: bytes) -> bytes:
+        """Decrypt what came from the network.
+
+        Raises:
+            ProtocolError: TLS failed or broke; the peer was told why.
+        """
+        engine = self._engine
+        if engine is None:
+            return data
+        try:
+            return engine.receive_data(data)
+        finally:
+            self._push()
+
+    def receive_eof(self) -> None:
+        """The network came to its end.
+
+        Raises:
+            ProtocolError: in the middle of a handshake.
+        """
+        if self._engine is not None and self.handshaking:
+            self._engine.receive_eof()
+
+    def send(self, data: bytes) -> bool:
+        """Hand bytes to the transport, inside TLS where that stands; False where it can no longer be done."""
+        transport, engine = self._transport, self._engine
+        if transport.is_closing():
+            return False
+        if engine is None:
+            transport.write(data)
+            return True
+        try:
+            for at in range(0, len(data), _TLS_CHUNK):
+                engine.write(data[at : at + _TLS_CHUNK])
+                transport.write(engine.data_to_send())
+        except TlsError:
+            return False
+        return True
+
+    def _push(self) -> None:
+        """Send what TLS has to say by itself."""
+        data = self._engine.data_to_send() if self._engine is not None else b""
+        if data and not self._transport.is_closing():
+            self._transport.write(data)
+
+    # ---- the flow, and the end
+
+    def pause_reading(self) -> None:
+        """Take no more from the network until `resume_reading`."""
+        if not self._transport.is_closing() and self._transport.is_reading():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Go on reading."""
+        if not self._transport.is_closing() and not self._transport.is_reading():
+            self._transport.resume_reading()
+
+    @property
+    def closing(self) -> bool:
+        """Whether it is closed, or closes behind what is written."""
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        """Close behind what is written, TLS first."""
+        if self._engine is not None and not self.handshaking:
+            self._engine.close()
+            self._push()
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Cut it now."""
+        self._transport.abort()
