@@ -76,9 +76,9 @@ class Config:
             (RFC 6120 8.2.3), "ignore" does not. check_output: refuse at `output` what would end the link.
 
     Deadlines
-        resolve_timeout, connect_timeout (per address), tls_timeout, stream_timeout, authenticate_timeout, bind_timeout,
-        session_timeout: of each phase. close_timeout: for the peer to close after we did. request_timeout: the default
-        of `return_to_sender`.
+        resolve_timeout, connect_timeout (per host, all its addresses), tls_timeout, stream_timeout,
+        authenticate_timeout, bind_timeout, session_timeout: of each phase. close_timeout: for the peer to close after
+        we did. request_timeout: the default of `return_to_sender`.
 
     Bounds
         max_stanza_bytes, max_depth, max_elements: of one top-level element from the peer. max_outbound_bytes: of one
