@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -18,12 +20,15 @@ from pcj.inbound import Inbound
 from pcj.link import Link, LinkOwner
 from pcj.outbox import Outbox
 from pcj.protocol import dialect_of
+from pcj.protocol.order import Order
 from pcj.protocol.steps import Session
 from pcj.queue import Entry, Receipt
 from pcj.requester import Requester
 from pcj.stanza import Node
 
 __all__ = ["Broker"]
+
+log = logging.getLogger("pcj")
 
 HandlerT = TypeVar("HandlerT", bound=Callable[[Status], Any])
 
@@ -76,10 +81,13 @@ class Broker:
         self._dispatcher = Dispatcher(
             lambda: asyncio.get_running_loop().time(),
             config.inbound_backlog,
-            debug=config.debug,
             name=config.alias or str(self._account),
         )
         self._dispatcher.on_relief = self._check_backlog
+        if config.debug:
+            self._dispatcher.follower = partial(
+                _log_event, config.alias or str(self._account), Order(self._dialect.name)
+            )
         self._requester = Requester(self._dispatcher, config.max_pending_requests)
         self._filters = Filters(self._filter_failed)
         self._outbox = Outbox(config, self._dialect, self._dispatcher)
@@ -381,3 +389,11 @@ def _check_own(event: str) -> None:
     """A filter's or a request's event must not pass for one of pcj's."""
     if not isinstance(event, str) or not event or event in Event.__members__ or event == ANY:
         raise ConfigError(f"a filter or a request needs an event name of its own, not {event!r}")
+
+
+def _log_event(name: str, order: Order, status: Status) -> None:
+    """`Config.debug`: log each event, and any that comes where the contract of their order does not allow it."""
+    log.debug("%s %s", name, status)
+    wrong = order.follow(status)
+    if wrong is not None:
+        log.error("%s: the order of events is broken, which is a fault of pcj's: %s", name, wrong)

@@ -110,24 +110,25 @@ class Dispatcher:
 
     Args:
         clock: gives the time in seconds. max_backlog: statuses that may wait for an iterator before it misses some.
-        debug: log every event.
+        name: whose events they are, for the log.
 
     Attributes:
         backlog: statuses that wait for coroutine handlers, all together. on_relief: called when that has shrunk.
         interest: the subscriptions of each event, to be read: who has none costs nothing.
         context: what every status says besides its own detail (attempt, session).
+        follower: hears of every event before anybody else, or None.
     """
 
-    def __init__(self, clock: Callable[[], float], max_backlog: int, *, debug: bool = False, name: str = "") -> None:
+    def __init__(self, clock: Callable[[], float], max_backlog: int, *, name: str = "") -> None:
         self._clock = clock
         self._max_backlog = max_backlog
-        self._debug = debug
         self._name = name
         self.interest: dict[str, list[Subscription]] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         self.backlog = 0
         self.on_relief: Callable[[], None] | None = None
         self.context: Mapping[str, object] = NO_DETAIL
+        self.follower: Callable[[Status], None] | None = None
         self._seq = 0
         self._waiting: deque[Status] = deque()
         self._busy = False
@@ -154,8 +155,8 @@ class Dispatcher:
             self.interest.pop(subscription.event, None)
 
     def wants(self, event: str) -> bool:
-        """Whether anybody subscribed to it, or everything is logged."""
-        return event in self.interest or ANY in self.interest or self._debug
+        """Whether anybody hears of it."""
+        return event in self.interest or ANY in self.interest or self.follower is not None
 
     def fire(
         self,
@@ -169,7 +170,7 @@ class Dispatcher:
         """Tell everyone who subscribed. A status is made only if there is someone, or with `make`."""
         self._seq += 1
         interest = self.interest
-        if not make and event not in interest and ANY not in interest and not self._debug:
+        if not make and event not in interest and ANY not in interest and self.follower is None:
             return None
         if self._closed:
             return None
@@ -198,8 +199,8 @@ class Dispatcher:
             reader.end()
 
     def _tell(self, status: Status) -> None:
-        if self._debug:
-            log.debug("%s %s", self._name, status)
+        if self.follower is not None:
+            self.follower(status)
         for subscription in self.interest.get(status.event, ()):
             self._call(subscription, status)
         for subscription in self.interest.get(ANY, ()):

@@ -16,8 +16,8 @@ from pcj.dispatch import Dispatcher
 from tests.shell.links import never, run, turns
 
 
-def dispatcher(max_backlog: int = 10, *, debug: bool = False) -> Dispatcher:
-    return Dispatcher(lambda: 1.5, max_backlog, debug=debug, name="romeo")
+def dispatcher(max_backlog: int = 10) -> Dispatcher:
+    return Dispatcher(lambda: 1.5, max_backlog, name="romeo")
 
 
 def test_a_handler_hears_of_its_event_alone_and_an_observer_of_all() -> None:
@@ -56,11 +56,15 @@ def test_no_status_is_made_when_nobody_listens_unless_it_is_asked_for() -> None:
     assert told.wants("a")
 
 
-def test_debug_logs_every_event(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("DEBUG", logger="pcj")
-    dispatcher(debug=True).fire("a", None, None, {"phase": "tls"})
-    assert "romeo Status(a" in caplog.text
-    assert "tls" in caplog.text
+def test_a_follower_hears_of_every_event_before_all_others() -> None:
+    told = dispatcher()
+    heard: list[str] = []
+    told.subscribe("a", lambda status: heard.append(f"subscriber {status.event}"))
+    told.follower = lambda status: heard.append(f"follower {status.event}")
+    assert told.wants("b")
+    told.fire("a")
+    told.fire("b")
+    assert heard == ["follower a", "subscriber a", "follower b"]
 
 
 def test_an_event_fired_in_a_handler_comes_after_all_have_heard_the_current_one() -> None:

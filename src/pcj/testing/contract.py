@@ -1,0 +1,48 @@
+"""Hold a broker's events against the contract, in users' own tests."""
+
+from __future__ import annotations
+
+from pcj.broker import Broker
+from pcj.events import Status
+from pcj.explain import State
+from pcj.protocol.order import PLACE_OF, Order
+
+__all__ = ["Contract"]
+
+
+class Contract:
+    """Hears every event of a broker and notes each that breaks the order of docs/events.md.
+
+    Make it before `connect`, or while the broker is idle, READY or waiting::
+
+        contract = Contract(broker)
+        ...
+        contract.check()
+
+    Args:
+        broker: whose events. It may be of any of the four connection types.
+
+    Attributes:
+        violations: what was wrong, one sentence each.
+
+    Raises:
+        ValueError: the broker is in the middle of something, so that what may come next is not known.
+    """
+
+    def __init__(self, broker: Broker) -> None:
+        place = PLACE_OF.get(broker.state)
+        if place is None:
+            raise ValueError(f"a broker that is {State(broker.state)} cannot be followed from here")
+        self._order = Order(broker.config.connection_type, place)
+        self.violations: list[str] = []
+        broker.subscribe("*", self._hear)
+
+    def _hear(self, status: Status) -> None:
+        wrong = self._order.follow(status)
+        if wrong is not None:
+            self.violations.append(wrong)
+
+    def check(self) -> None:
+        """Raise AssertionError if any event came where it may not."""
+        if self.violations:
+            raise AssertionError("the order of events was broken: " + "; ".join(self.violations))
