@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar
 from pcj.config import Config
 from pcj.connection import token
 from pcj.dispatch import ANY, Dispatcher, Handler, Subscription
-from pcj.errors import ConfigError, FilterError, PcjError, UsageError
+from pcj.errors import ConfigError, FilterError, NodeError, PcjError, UsageError
 from pcj.events import Event, Status
 from pcj.explain import State, explain
 from pcj.filters import Filters
@@ -22,7 +22,7 @@ from pcj.outbox import Outbox
 from pcj.protocol import dialect_of
 from pcj.protocol.order import Order
 from pcj.protocol.steps import Session
-from pcj.queue import Entry, Receipt
+from pcj.queue import Receipt
 from pcj.requester import Requester
 from pcj.stanza import Node
 
@@ -78,6 +78,8 @@ class Broker:
             raise ConfigError(f"a component's jid is a domain, not {config.jid!r}")
         if not self._dialect.component and self._account.local is None:
             raise ConfigError(f"the jid of an account is name@domain, not {config.jid!r}")
+        if self._dialect.check is not None:
+            self._dialect.check(config)
         self._dispatcher = Dispatcher(
             lambda: asyncio.get_running_loop().time(),
             config.inbound_backlog,
@@ -99,6 +101,7 @@ class Broker:
             session_begins=self._session_begins,
             receive=self._receive,
             written=self._outbox.written,
+            unsent=self._outbox.take_back,
             session_ended=self._session_ended,
             link_ended=self._link_ended,
         )
@@ -154,6 +157,7 @@ class Broker:
             doing=connection.phase if connection is not None else "",
             failure=link.failure,
             held=self._outbox.held,
+            shut=link.shut,
             retry_in=retry_in,
         )
 
@@ -252,6 +256,8 @@ class Broker:
             raise ConfigError(f"timeout must be greater than 0, not {seconds!r}")
         made = None if isinstance(node, Node) and node.get("id") else token()
         entry = self._outbox.entry(node, identity=made)
+        if node.tag.endswith("iq") and node.get("type") in ("result", "error"):
+            raise NodeError(f"an iq of type {node.get('type')!r} is itself a reply: nobody answers it (RFC 6120 8.2.3)")
 
         def send() -> Receipt:
             self._outbox.tell(Event.PCJ_RTS_START, entry)
@@ -259,6 +265,7 @@ class Broker:
 
         identity = made or node.get("id") or ""
         future = self._requester.ask(identity, node.get("to"), seconds, event, entry.receipt, send)
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())  # RTS_FAIL tells of it anyhow
         self._check_backlog()  # reading may have been paused; the reply must be read
         return future
 
@@ -286,16 +293,22 @@ class Broker:
     def subscribe(self, event: str, handler: Handler) -> Subscription:
         """Call `handler` with each status of an event, of a filter's or a request's own name, or of all ("*").
 
+        Who subscribes to PCJ_NODERECEIVED by that name is taken to answer the IQ requests it hears of
+        (`Config.unhandled_iq`); "*" merely observes.
+
         Args:
             handler: a function, called at once, or a coroutine function, called one status after the other.
 
         Returns:
             The subscription; `cancel()` ends it.
         """
+        _check_known(event)
         return self._dispatcher.subscribe(event, handler)
 
     def on(self, event: str) -> Callable[[HandlerT], HandlerT]:
         """`subscribe` as a decorator."""
+
+        _check_known(event)
 
         def decorate(handler: HandlerT) -> HandlerT:
             self._dispatcher.subscribe(event, handler)
@@ -306,20 +319,28 @@ class Broker:
     def events(self, *events: str) -> AsyncIterator[Status]:
         """Each status of these events (without any: of all) from now on, for `async for`.
 
-        At most `Config.inbound_backlog` wait for a slow reader; past that a BACKLOG_GAP says how many it missed.
+        It ends when the link has ended for good; make a new one for the next `connect`. For a slow reader at most
+        `Config.inbound_backlog` wait; past that a BACKLOG_GAP says how many it missed.
         """
+        for event in events:
+            _check_known(event)
         return self._dispatcher.iterate(events)
 
     async def wait_for(self, *events: str, timeout: float | None = None) -> Status:
         """The next status of any of these events; for PCJ_READY at once, if it is READY.
 
         Raises:
-            TimeoutError: none came within `timeout` seconds. ConnectionFailed, UsageError: the link ended for good.
+            TimeoutError: none came within `timeout` seconds. ConnectionFailed, UsageError: the link has ended for good,
+                or does meanwhile.
         """
         if not events:
             raise ConfigError("wait_for needs an event to wait for")
+        for event in events:
+            _check_known(event)
         if self._link.state is State.HALTED:
             raise UsageError("the broker was halted: nothing will happen any more")
+        if self._link.ended is not None:
+            raise self._link.ended
         ready = self._link.ready_status
         if Event.PCJ_READY in events and ready is not None and self._link.state is State.READY:
             return ready
@@ -334,7 +355,7 @@ class Broker:
         self._waiters.add(future)
         try:
             for event in events:
-                subscriptions.append(self._dispatcher.subscribe(event, heard))
+                subscriptions.append(self._dispatcher.subscribe(event, heard, observes=True))
             async with asyncio.timeout(timeout):
                 return await future
         finally:
@@ -346,7 +367,8 @@ class Broker:
 
     def _session_begins(self, session: Session) -> None:
         self._inbound.begin(session.jid, session.envelope)
-        self._outbox.begin(self._link.connection, session.envelope)
+        self._outbox.begin(self._link.connection, session.envelope, session.jid)
+        self._check_backlog()  # handlers may still be at work on what came before
         if self._config.on_ready == "send":
             # Before READY is told, so that what its handlers output goes behind it; no byte leaves until then.
             self._outbox.purge()
@@ -356,16 +378,23 @@ class Broker:
         if self._dispatcher.backlog >= self._config.inbound_backlog:
             self._check_backlog()
 
-    def _session_ended(self, unsent: list[Entry], reason: str) -> None:
-        self._outbox.end(unsent)
+    def _session_ended(self, reason: str) -> None:
         if reason == "halt":
             self._outbox.halt()
+        self._outbox.end()
         self._requester.fail_all(reason, sent_only=reason == "drop")
 
     def _link_ended(self, error: PcjError) -> None:
-        for waiter in list(self._waiters):
-            if not waiter.done():
-                waiter.set_exception(error)
+        if self._link.state is State.HALTED:
+            self._dispatcher.close()
+
+        def tell() -> None:
+            for waiter in list(self._waiters):
+                if not waiter.done():
+                    waiter.set_exception(error)
+            self._dispatcher.end_iterators()
+
+        self._dispatcher.after(tell)  # what was fired before the end is still waited for
 
     def _check_backlog(self) -> None:
         """Read no more while coroutine handlers cannot keep up, but never wait for a reply without reading (A11)."""
@@ -378,6 +407,8 @@ class Broker:
             bound = max(bound * _BACKLOG_FACTOR, _PENDING_BACKLOG)
         if self._dispatcher.backlog >= bound:
             connection.pause_reading()
+            if self._dispatcher.backlog >= max(bound * _BACKLOG_FACTOR, _PENDING_BACKLOG):
+                connection.give_up()  # we closed, and the peer goes on and on
         elif pending or self._dispatcher.backlog <= bound // 2:
             connection.resume_reading()
 
@@ -385,8 +416,15 @@ class Broker:
         self._dispatcher.report(f"the filter {event!r} ({expression})", error)
 
 
+def _check_known(event: str) -> None:
+    """A name that looks like one of the original's 28 must be one of them, or its handler would wait for ever."""
+    if isinstance(event, str) and event.startswith("PCJ_") and event not in Event.__members__:
+        raise ConfigError(f"there is no event {event!r}; see pcj.Event")
+
+
 def _check_own(event: str) -> None:
     """A filter's or a request's event must not pass for one of pcj's."""
+    _check_known(event)
     if not isinstance(event, str) or not event or event in Event.__members__ or event == ANY:
         raise ConfigError(f"a filter or a request needs an event name of its own, not {event!r}")
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from typing import Final
 
 from pcj.errors import ConfigError
 from pcj.jid import JID
 
-__all__ = ["JABBERD14_COMPONENT", "JABBERD20_COMPONENT", "LEGACY", "XMPP", "Config"]
+__all__ = ["JABBERD14_COMPONENT", "JABBERD20_COMPONENT", "LEGACY", "XMPP", "Config", "check_host_port"]
 
 XMPP: Final = "XMPP"
 LEGACY: Final = "LEGACY"
@@ -22,6 +23,8 @@ _CHOICES: Final = {
     "session": ("auto", "always"),
     "bind_option": ("log", "default"),
 }
+#: May be left out, but not empty.
+_NOT_EMPTY: Final = ("username", "alias", "version", "xmlns", "stream", "bind_domain", "tls_name", "sasl_mechanisms")
 _ORDERED: Final = (
     ("min_scram_iterations", "max_scram_iterations"),
     ("reconnect_delay", "reconnect_delay_max"),
@@ -34,6 +37,34 @@ _TYPES: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "float": ((int, float), "a number"),
     "tuple[str, ...]": ((tuple,), "a tuple of str"),
 }
+
+
+def check_host_port(host: str | None, port: int | None) -> None:
+    """Hold where to connect to, in `Config` or in a call, against what it may be; None is always allowed.
+
+    Args:
+        host: a name, an IP address, or the path of a Unix socket (it begins with "/"). port: 1 to 65535.
+
+    Raises:
+        ConfigError: it cannot be connected to.
+    """
+    _check_type("host", host, "str | None")
+    _check_type("port", port, "int | None")
+    if port is not None and not 1 <= port <= 65535:
+        raise ConfigError(f"port must be between 1 and 65535, not {port}")
+    if host is not None:
+        blanks = " " if host.startswith("/") else ""  # a path may hold them
+        if not host or any((c.isspace() and c not in blanks) or c < " " for c in host):
+            raise ConfigError(f"host must be a name or an address, not {host!r}")
+
+
+def _check_type(name: str, value: object, annotation: str) -> None:
+    """Hold a value against its annotation. It is not shown: one is the password."""
+    if value is None and annotation.endswith(" | None"):
+        return
+    types, what = _TYPES[annotation.removesuffix(" | None")]
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        raise ConfigError(f"{name} must be {what}, not {type(value).__name__}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +88,10 @@ class Config:
 
     TLS
         require_tls: by default True for XMPP and JABBERD20_COMPONENT; for LEGACY and JABBERD14_COMPONENT True unless
-            the link stays on loopback. direct_tls: TLS from the first byte (XEP-0368). verify_tls: check the
-            certificate.
+            the link stays on loopback.
+        direct_tls: TLS from the first byte (XEP-0368). Without port: 5223 for clients; without host: only the
+            `_xmpps-client` records.
+        verify_tls: check the certificate.
         tls_name: the name it must bear; by default the JID's domain (clients), `host` (components).
         ca_file: PEM file of the authorities to trust, in place of the system's. client_certificate: PEM file with our
             certificate and key. pins: "sha256:<hex>" of the public keys (SubjectPublicKeyInfo) that are accepted.
@@ -73,7 +106,9 @@ class Config:
             must have lasted before the delay starts small again.
         on_ready: "hold" (queued nodes wait for `purge_queue`) or "send". queue: "memory".
         answer_ping: answer XEP-0199 pings. unhandled_iq: "error" answers an IQ get or set that nobody handles
-            (RFC 6120 8.2.3), "ignore" does not. check_output: refuse at `output` what would end the link.
+            (RFC 6120 8.2.3), "ignore" does not. A subscriber of PCJ_NODERECEIVED by name counts as one who answers
+            every one of them; of "*", or `wait_for`, does not.
+        check_output: refuse at `output` what would end the link.
 
     Deadlines
         resolve_timeout, connect_timeout (per host, all its addresses), tls_timeout, stream_timeout,
@@ -82,10 +117,10 @@ class Config:
 
     Bounds
         max_stanza_bytes, max_depth, max_elements: of one top-level element from the peer. max_outbound_bytes: of one
-        of ours.
+        of ours; the default is what common servers take from a client (they end the link for more).
         queue_max_nodes, queue_max_bytes, queue_max_age: of the outbound queue. max_pending_requests: unanswered
-        requests. inbound_backlog: statuses waiting for one coroutine handler or iterator. write_high_water: bytes
-        handed to the transport and not yet taken by the network, past which nodes stay queued.
+        requests. inbound_backlog: statuses waiting for all coroutine handlers together, and for each iterator.
+        write_high_water: bytes handed to the transport and not yet taken by the network, past which nodes stay queued.
     """
 
     connection_type: str
@@ -142,7 +177,7 @@ class Config:
     max_stanza_bytes: int = 1_048_576
     max_depth: int = 256
     max_elements: int = 65_536
-    max_outbound_bytes: int = 16_777_216
+    max_outbound_bytes: int = 262_144
     queue_max_nodes: int = 10_000
     queue_max_bytes: int = 67_108_864
     queue_max_age: float = 86_400.0
@@ -152,16 +187,22 @@ class Config:
 
     def __post_init__(self) -> None:
         for option in dataclasses.fields(self):
-            self._check_type(option.name, str(option.type))
+            self._check_option(option.name, str(option.type))
         if not self.connection_type:
             raise ConfigError("connection_type is empty: say XMPP, LEGACY, JABBERD14_COMPONENT or JABBERD20_COMPONENT")
         account = JID.parse(self.jid)
-        if self.port is not None and not 1 <= self.port <= 65535:
-            raise ConfigError(f"port must be between 1 and 65535, not {self.port}")
-        if self.host is not None and (not self.host or any(c.isspace() for c in self.host)):
-            raise ConfigError(f"host must be a name or an address, not {self.host!r}")
+        check_host_port(self.host, self.port)
         if self.resource is not None:
             account.with_resource(self.resource)
+        for name in _NOT_EMPTY:
+            if getattr(self, name) in ("", ()):
+                raise ConfigError(f"{name} must not be empty; leave it out, or say None")
+        if self.version is not None and re.fullmatch(r"[0-9]+\.[0-9]+", self.version) is None:
+            raise ConfigError(f"version must be two numbers with a dot between them, not {self.version!r}")
+        if self.bind_domain is not None:
+            domain = JID.parse(self.bind_domain)
+            if domain.local is not None or domain.resource is not None:
+                raise ConfigError(f"bind_domain must be a domain, not {self.bind_domain!r}")
         for name, allowed in _CHOICES.items():
             value = getattr(self, name)
             if value is not None and value not in allowed:
@@ -178,20 +219,17 @@ class Config:
                     f"{low} must not be greater than {high}: {getattr(self, low)} > {getattr(self, high)}"
                 )
 
-    def _check_type(self, name: str, annotation: str) -> None:
-        """Hold an option against its annotation, and a number against 0. No text is shown: one is the password."""
+    def _check_option(self, name: str, annotation: str) -> None:
+        """Hold an option against its annotation, and a number against 0."""
         value = getattr(self, name)
         if isinstance(value, list):
             value = tuple(value)
             object.__setattr__(self, name, value)  # frozen for its users; here it gets its only value
-        types, what = _TYPES[annotation.removesuffix(" | None")]
-        if value is None and annotation.endswith(" | None"):
-            return
-        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-            raise ConfigError(f"{name} must be {what}, not {type(value).__name__}")
+        _check_type(name, value, annotation)
         if isinstance(value, tuple) and not all(isinstance(item, str) for item in value):
-            raise ConfigError(f"{name} must be {what}")
-        if bool not in types and isinstance(value, (int, float)) and name != "port" and not 0 < value < float("inf"):
+            raise ConfigError(f"{name} must be a tuple of str")
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if number and name != "port" and not 0 < value < float("inf"):
             raise ConfigError(f"{name} must be greater than 0, not {value!r}")
 
     @property

@@ -20,7 +20,7 @@ from pcj.events import NO_DETAIL, Event
 from pcj.protocol import Dialect, Negotiator
 from pcj.protocol.actions import Action, BeginTls, Compute, Established, Failed, Fire, Write
 from pcj.protocol.steps import Session
-from pcj.queue import Entry, ReceiptState
+from pcj.queue import Entry, Receipt, ReceiptState
 from pcj.stanza import Node
 from pcj.transport.tls import TlsError
 from pcj.transport.wire import Wire
@@ -87,7 +87,6 @@ class Connection(asyncio.Protocol):
         self._wire: Wire | None = None
         self._negotiator: Negotiator | None = None
         self._parser: ReadyParser | None = None
-        self._session: Session | None = None
         self._state = State.NEW
         self._outbound: deque[Entry] = deque()
         self._outbound_bytes = 0
@@ -137,6 +136,9 @@ class Connection(asyncio.Protocol):
                 self._perform(self._negotiator.tls_started(facts, self._loop.time()))
         if data:
             self._read(data)
+        fault = wire.fault
+        if fault is not None and self._state is not State.ENDED:
+            self._broken(fault)  # it came behind the data
         if wire.closed_by_peer and not self._peer_closed and self._state is not State.ENDED:
             self._peer_ended()
 
@@ -206,9 +208,15 @@ class Connection(asyncio.Protocol):
             self._flush_scheduled = True
             self._loop.call_soon(self._flush)
 
+    def flush(self) -> None:
+        """Send what waits now, and not at the end of this turn of the loop."""
+        if not self._flushing:
+            self._flush()
+
     def pause_reading(self) -> None:
         """Take no more from the network until `resume_reading`."""
-        if self._wire is not None and self._state is not State.CLOSING:
+        # Elsewhere an answer is awaited, or the peer's close, and a deadline runs: slow handlers must not make it pass.
+        if self._wire is not None and self._state is State.READY:
             self._wire.pause_reading()
 
     def resume_reading(self) -> None:
@@ -230,6 +238,8 @@ class Connection(asyncio.Protocol):
         if then is not None:
             self._before_close.append(then)
         if self._state is State.CLOSING:
+            if not flush:
+                self._send_close()
             return
         negotiating = self._state is not State.READY
         self._state = State.CLOSING
@@ -301,6 +311,8 @@ class Connection(asyncio.Protocol):
                 return
             self._state = State.CLOSING
             self._send_close()
+        elif clean:
+            self._send_close()  # what still waits the peer would not read
         self._drop()
 
     def _broken(self, error: ProtocolError) -> None:
@@ -342,15 +354,19 @@ class Connection(asyncio.Protocol):
             if not self._transmit(b"".join([entry.data for entry in entries])):
                 outbound.extendleft(reversed(entries))
                 self._outbound_bytes += sum(len(entry.data) for entry in entries)
+                if self._wire is not None and self._wire.fault is not None:
+                    self._broken(self._wire.fault)
                 return
             for entry in entries:
                 entry.receipt.state = ReceiptState.WRITTEN
             owner = self._owner
             if owner is not None and owner.wants(Event.PCJ_NODESENT):
                 self._flushing = True
-                for entry in entries:
-                    owner.written(entry)
-                self._flushing = False
+                try:
+                    for entry in entries:
+                        owner.written(entry)
+                finally:
+                    self._flushing = False
             if outbound and not self._paused and not self._flush_scheduled:
                 self._flush_scheduled = True
                 self._loop.call_soon(self._flush)
@@ -471,7 +487,6 @@ class Connection(asyncio.Protocol):
         content = (config.xmlns if config.xmlns is not None else self._dialect.xmlns) if self._dialect.canonical else ""
         limits = Limits(config.max_stanza_bytes, config.max_depth, config.max_elements)
         self._parser = ReadyParser(action.namespaces, content, limits)
-        self._session = action.session
         self._state = State.READY
         owner = self._owner
         if owner is not None:
@@ -517,6 +532,20 @@ class Connection(asyncio.Protocol):
         waiting, self._before_close = self._before_close, []
         for then in waiting:
             then()
+
+    def give_up(self) -> None:
+        """Wait no longer for the peer's close."""
+        if self._state is State.CLOSING:
+            self._timed_out()
+
+    def withdraw(self, receipt: Receipt) -> Entry | None:
+        """Take back a node that still waits here; None if it does not."""
+        for entry in self._outbound:
+            if entry.receipt is receipt:
+                self._outbound.remove(entry)
+                self._outbound_bytes -= len(entry.data)
+                return entry
+        return None
 
     def take_unsent(self) -> list[Entry]:
         """The nodes that never reached the network, in order; they are the owner's again."""

@@ -31,17 +31,18 @@ Handler: TypeAlias = Callable[[Status], Any] | Callable[[Status], Awaitable[Any]
 class Subscription:
     """One handler of one event; `cancel` ends it."""
 
-    __slots__ = ("_backlog", "_dispatcher", "_working", "event", "handler", "is_coroutine")
+    __slots__ = ("__weakref__", "_backlog", "_dispatcher", "_task", "event", "handler", "is_coroutine", "observes")
 
-    def __init__(self, dispatcher: Dispatcher, event: str, handler: Handler) -> None:
+    def __init__(self, dispatcher: Dispatcher, event: str, handler: Handler, *, observes: bool) -> None:
         self.event = event
+        self.observes = observes
         self.handler = handler
         self.is_coroutine = inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
             getattr(handler, "__call__", None)  # noqa: B004 - an object whose __call__ is a coroutine function
         )
         self._dispatcher = dispatcher
         self._backlog: deque[Status] = deque()
-        self._working = False
+        self._task: asyncio.Task[None] | None = None  # which works off the backlog
 
     def __repr__(self) -> str:
         return f"Subscription({self.event}, {getattr(self.handler, '__qualname__', self.handler)})"
@@ -60,15 +61,14 @@ class Subscription:
     def enqueue(self, status: Status) -> None:
         """Hand a status to the coroutine handler's task."""
         dispatcher = self._dispatcher
-        if not self._working:
+        if self._task is None:
             # First of all: without a running loop it raises, and nothing may be left behind then.
             loop = asyncio.get_running_loop()
-            self._working = True
             self._backlog.append(status)
             dispatcher.backlog += 1
-            task = loop.create_task(self._work(), name=f"pcj handler of {self.event}")
+            self._task = task = loop.create_task(self._work(), name=f"pcj handler of {self.event}")
             dispatcher.tasks.add(task)
-            task.add_done_callback(dispatcher.tasks.discard)
+            task.add_done_callback(self._done)
         else:
             self._backlog.append(status)
             dispatcher.backlog += 1
@@ -89,14 +89,44 @@ class Subscription:
                 except Exception as error:
                     dispatcher.report(self, error, status)
                 dispatcher.relieved()
-        finally:
-            dispatcher.backlog -= len(self._backlog)
-            self._backlog.clear()
-            self._working = False
+            self._task = None
+        except GeneratorExit:  # the loop is gone, and with it whoever could be told
+            self._drop()
+            raise
+        except BaseException as error:
+            self._broken_off(error)
+            raise
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._dispatcher.tasks.discard(task)
+        if self._task is task:  # cancelled before it began, so that nothing in `_work` saw it
+            self._broken_off(asyncio.CancelledError())
+
+    def _broken_off(self, error: BaseException) -> None:
+        """The task ends with statuses still waiting for it; the next status begins another."""
+        dropped = self._drop()
+        if dropped:
+            self._dispatcher.report(self, error, dropped=dropped)
+        self._dispatcher.relieved()
+
+    def _drop(self) -> int:
+        """Let go of what waits; how many."""
+        dropped = len(self._backlog)
+        self._dispatcher.backlog -= dropped
+        self._backlog.clear()
+        self._task = None
+        return dropped
 
 
 def _deaf(status: Status) -> None:
     """The handler of a subscription that was cancelled."""
+
+
+def _cancel_all(references: list[weakref.ref[Subscription]]) -> None:
+    for reference in references:
+        subscription = reference()
+        if subscription is not None:
+            subscription.cancel()
 
 
 def is_cancelled() -> bool:
@@ -130,21 +160,28 @@ class Dispatcher:
         self.context: Mapping[str, object] = NO_DETAIL
         self.follower: Callable[[Status], None] | None = None
         self._seq = 0
-        self._waiting: deque[Status] = deque()
+        self._waiting: deque[Status | Callable[[], None]] = deque()  # what to tell, and what `after` was given
         self._busy = False
         self._closed = False
         self._readers: weakref.WeakSet[_Reader] = weakref.WeakSet()
 
-    def subscribe(self, event: str, handler: Handler) -> Subscription:
-        """Have `handler` called with each status of `event` ("*": of every event)."""
+    def subscribe(self, event: str, handler: Handler, *, observes: bool = False) -> Subscription:
+        """Have `handler` called with each status of `event` ("*": of every event).
+
+        One that `observes` hears, and does not count as one who takes care of what it hears of.
+        """
         if not callable(handler):
             raise ConfigError(f"a handler must be callable, not {type(handler).__name__}")
         if not isinstance(event, str) or not event:
             raise ConfigError(f"an event is named by an Event or a str, not by {event!r}")
-        subscription = Subscription(self, event, handler)
+        subscription = Subscription(self, event, handler, observes=observes)
         # Copied, not changed in place: a dispatch under way goes on over the list it began with.
         self.interest[event] = [*self.interest.get(event, ()), subscription]
         return subscription
+
+    def answers(self, event: str) -> bool:
+        """Whether somebody hears of `event` who may be taken to answer it."""
+        return any(not subscription.observes for subscription in self.interest.get(event, ()))
 
     def remove(self, subscription: Subscription) -> None:
         """Forget a subscription; one that is not known is ignored."""
@@ -168,61 +205,103 @@ class Dispatcher:
         make: bool = False,
     ) -> Status | None:
         """Tell everyone who subscribed. A status is made only if there is someone, or with `make`."""
-        self._seq += 1
+        self._seq = seq = self._seq + 1
         interest = self.interest
-        if not make and event not in interest and ANY not in interest and self.follower is None:
+        if event not in interest and ANY not in interest and self.follower is None and not make:
             return None
         if self._closed:
             return None
         context = self.context
-        detail = {**context, **detail} if detail else context
-        status = Status(event, self._clock(), self._seq, node, error, detail)
-        if self._busy:
-            self._waiting.append(status)
+        status = Status(event, self._clock(), seq, node, error, {**context, **detail} if detail else context)
+        waiting = self._waiting
+        if self._busy or waiting:  # what a KeyboardInterrupt left behind comes first
+            waiting.append(status)
+            if not self._busy:
+                self._tell_waiting()
             return status
         self._busy = True
         try:
-            if self._waiting:  # what a KeyboardInterrupt left behind comes first
-                self._waiting.append(status)
-            else:
-                self._tell(status)
-            while self._waiting:
-                self._tell(self._waiting.popleft())
+            self._tell(status)
         finally:
             self._busy = False
+        if waiting:
+            self._tell_waiting()
         return status
+
+    def after(self, callback: Callable[[], None]) -> None:
+        """Call back when all that was fired up to now has been told: at once, where nothing waits.
+
+        What is fired later is told after it. It is called also after `close`.
+        """
+        self._waiting.append(callback)
+        if not self._busy:
+            self._tell_waiting()
+
+    def end_iterators(self) -> None:
+        """The link has ended for good: each iterator ends behind what it has yet to give."""
+        for reader in self._readers:
+            reader.end()
 
     def close(self) -> None:
         """Nothing will happen any more: what was fired is still told, then iterators end."""
         self._closed = True
-        for reader in self._readers:
-            reader.end()
+        self.end_iterators()
+
+    def _tell_waiting(self) -> None:
+        """Tell what was fired meanwhile, and call back who waited for that, in order."""
+        waiting = self._waiting
+        self._busy = True
+        try:
+            while waiting:
+                item = waiting.popleft()
+                if isinstance(item, Status):
+                    self._tell(item)
+                    continue
+                try:
+                    item()
+                except Exception as error:
+                    self.report(item, error)
+        finally:
+            self._busy = False
 
     def _tell(self, status: Status) -> None:
         if self.follower is not None:
             self.follower(status)
-        for subscription in self.interest.get(status.event, ()):
-            self._call(subscription, status)
-        for subscription in self.interest.get(ANY, ()):
-            self._call(subscription, status)
+        interest = self.interest
+        event = status.event
+        if event in interest:
+            self._call(interest[event], status)
+        if ANY in interest:
+            self._call(interest[ANY], status)
 
-    def _call(self, subscription: Subscription, status: Status) -> None:
-        try:
-            if subscription.is_coroutine:
-                subscription.enqueue(status)
-                return
-            result = subscription.handler(status)
-            if result is not None and inspect.iscoroutine(result):
-                result.close()
-                raise TypeError("a handler that awaits must be a coroutine function (async def)")
-        except (Exception, asyncio.CancelledError) as error:  # the latter from the result of a future, say
-            self.report(subscription, error, status)
+    def _call(self, subscriptions: list[Subscription], status: Status) -> None:
+        for subscription in subscriptions:
+            try:
+                if subscription.is_coroutine:
+                    subscription.enqueue(status)
+                    continue
+                result = subscription.handler(status)
+                if result is not None and inspect.iscoroutine(result):
+                    result.close()
+                    raise TypeError("a handler that awaits must be a coroutine function (async def)")
+            except (Exception, asyncio.CancelledError) as error:  # the latter from the result of a future, say
+                self.report(subscription, error, status)
 
-    def report(self, source: object, error: BaseException, status: Status | None = None) -> None:
-        """A handler or a filter raised: logged, and an event, and nothing else stops for it."""
-        log.error("%s: %r raised %s: %s", self._name, source, type(error).__name__, error, exc_info=error)
+    def report(self, source: object, error: BaseException, status: Status | None = None, *, dropped: int = 0) -> None:
+        """A handler or a filter raised: logged, and an event, and nothing else stops for it.
+
+        Args:
+            source: what raised. error: what was raised. status: while it was told of this one. dropped: statuses that
+                waited for it and that it will not hear of.
+        """
+        kind = type(error).__name__
+        detail: dict[str, object] = {"handler": repr(source)}
+        if dropped:
+            detail["dropped"] = dropped
+            kind = f"{kind} ({dropped} statuses that waited for it are dropped)"
+        log.error("%s: %r raised %s: %s", self._name, source, kind, error, exc_info=error)
         if status is None or status.event != Event.HANDLER_FAILED:  # or a handler of all would hear of itself for ever
-            self.fire(Event.HANDLER_FAILED, None, error, {"handler": repr(source)})
+            self.fire(Event.HANDLER_FAILED, None, error, detail)
 
     def relieved(self) -> None:
         """A coroutine handler has taken a status off its backlog."""
@@ -236,10 +315,6 @@ class Dispatcher:
             reader.end()
         self._readers.add(reader)
         subscriptions: list[Subscription] = []
-
-        def cancel() -> None:
-            for subscription in subscriptions:
-                subscription.cancel()
 
         async def read() -> AsyncIterator[Status]:
             try:
@@ -255,16 +330,20 @@ class Dispatcher:
                         reader.arrived.clear()
                         await reader.arrived.wait()
             finally:
-                cancel()
+                for subscription in subscriptions:
+                    subscription.cancel()
 
         try:
             for event in dict.fromkeys(events or (ANY,)):
                 subscriptions.append(self.subscribe(event, reader.keep))
         except ConfigError:
-            cancel()
+            for subscription in subscriptions:
+                subscription.cancel()
             raise
         generator = read()
-        weakref.finalize(generator, cancel)  # also one that was never begun lets go
+        # One that was never begun lets go, too. The registry holds this for ever, so nothing in it may lead back to the
+        # generator: a broker's owner may keep both. (The reader is held: nobody else holds a task that waits in it.)
+        weakref.finalize(generator, _cancel_all, [weakref.ref(subscription) for subscription in subscriptions])
         return generator
 
 

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import random
 
-from pcj.config import Config
+from pcj.config import Config, check_host_port
+from pcj.errors import ConnectionFailed, Failure, Phase, Retry
 from pcj.protocol import Dialect
 from pcj.transport.resolve import Endpoint, resolve
 
 __all__ = ["find_endpoints", "given_endpoint"]
 
+#: Where servers usually take TLS from the first byte.
+DIRECT_TLS_PORT = 5223
+
 
 def given_endpoint(config: Config, dialect: Dialect, host: str | None, port: int | None) -> Endpoint | None:
-    """The endpoint the user named, in the call or in `Config`; components have localhost by default; else None."""
+    """The endpoint the user named, in the call or in `Config`; components have localhost by default; else None.
+
+    Raises:
+        ConfigError: the host or the port of the call is none.
+    """
+    check_host_port(host, port)
     host = host if host is not None else config.host
     port = port if port is not None else config.port
     if host is None and dialect.component:
@@ -20,19 +29,34 @@ def given_endpoint(config: Config, dialect: Dialect, host: str | None, port: int
     if host is None and port is None:
         return None
     host = host if host is not None else config.account.ascii_domain
-    return Endpoint(host, port or dialect.default_port, config.direct_tls, "given")
+    if port is None:
+        port = DIRECT_TLS_PORT if config.direct_tls and not dialect.component else dialect.default_port
+    return Endpoint(host, port, config.direct_tls, "given")
 
 
 async def find_endpoints(config: Config, dialect: Dialect) -> list[Endpoint]:
-    """The endpoints of the account's domain, best first.
+    """The endpoints of the account's domain, best first; with `direct_tls` only those (XEP-0368).
 
     Raises:
         ConnectionFailed: there are none, or the name server does not answer within `Config.resolve_timeout`.
     """
-    return await resolve(
+    endpoints = await resolve(
         config.account.ascii_domain,
         direct_tls_too=True,
         timeout=config.resolve_timeout,
         random=random.random,
         default_port=dialect.default_port,
     )
+    if not config.direct_tls:
+        return endpoints
+    direct = [endpoint for endpoint in endpoints if endpoint.direct_tls]
+    if not direct and endpoints and endpoints[0].source == "srv":
+        raise ConnectionFailed(
+            Failure(
+                Phase.RESOLVE,
+                f"{config.account.domain} names no server for TLS from the first byte in DNS (_xmpps-client), and "
+                "direct_tls=True asks for one; without it STARTTLS is used",
+                retry=Retry.SLOW,
+            )
+        )
+    return direct or [Endpoint(config.account.ascii_domain, DIRECT_TLS_PORT, True, "fallback")]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
-from pcj.errors import Failure, Retry
+from pcj.errors import Failure, Phase, Retry
 
 __all__ = ["State", "explain"]
 
@@ -33,22 +34,34 @@ _RETRY = {
 }
 
 
+#: How a message begins whose first word is no name. Any plain word can be a host's, even "no" (Norway's domain).
+_OPENINGS: Final = ("the ", "this ", "is this ", "none of ", "no answer ", "a fault ", "too many ", "could not ")
+
+
 def _sentence(text: str) -> str:
-    """`text` with a capital letter, unless it begins with a name (of a host, an option), and with an end."""
-    first = text.partition(" ")[0]
-    if first.isalpha():
-        text = text[:1].upper() + text[1:]
+    """`text` with an end, and with a capital letter where it does not begin with what may be a name."""
+    if text.startswith(_OPENINGS):
+        text = text[0].upper() + text[1:]
     return text if text.rstrip(")'\"").endswith((".", "!", "?")) else f"{text}."
 
 
 def explain(
-    state: State, *, jid: str, where: str, doing: str, failure: Failure | None, held: int, retry_in: float | None
+    state: State,
+    *,
+    jid: str,
+    where: str,
+    doing: str,
+    failure: Failure | None,
+    held: int,
+    retry_in: float | None,
+    shut: bool = False,
 ) -> str:
     """One to three sentences.
 
     Args:
         state: of the broker. jid: who it is. where: the address, or "". doing: the phase, while it negotiates.
         failure: the last one, or None. held: nodes that wait in the queue. retry_in: seconds to the next attempt.
+        shut: the last link was shut down, and nothing was asked for since; a failure that there was explains more.
     """
     at = f" at {where}" if where else ""
     match state:
@@ -65,9 +78,11 @@ def explain(
         case State.WAITING:
             said = f"Not connected as {jid}; the next attempt comes in {retry_in or 0.0:.1f} s."
         case _:
-            said = f"Not connected as {jid}: " + (
-                "nobody asked for it." if failure is None else "the last attempt failed."
-            )
+            if failure is None:
+                why = "it was shut down" if shut else "nobody asked for it"
+            else:
+                why = "the connection was lost" if failure.phase is Phase.READY else "the last attempt failed"
+            said = f"Not connected as {jid}: {why}."
     if failure is not None and state is not State.READY:
         said += f" {_sentence(failure.message)}" if failure.message else ""
         if state is State.IDLE:

@@ -101,11 +101,19 @@ class Inbound:
             if answer is not None:
                 self._answer(answer)
                 return True
-        handled = bool(self._filters) and self._filter(node)
-        self._dispatcher.fire(Event.PCJ_NODERECEIVED, node)
-        handled = handled or Event.PCJ_NODERECEIVED in self._dispatcher.interest
+        # Looked at before the handlers run, who may take back a subscription; and a reply may come from anybody.
+        handled = self._dispatcher.answers(Event.PCJ_NODERECEIVED)
+        outbox = self._outbox
+        replies: list[tuple[str | None, str | None]] = []
+        outbox.replies = replies
+        try:
+            handled |= bool(self._filters) and self._filter(node)
+            self._dispatcher.fire(Event.PCJ_NODERECEIVED, node)
+        finally:
+            outbox.replies = None
+        handled = handled or (node.get("id"), node.get("from")) in replies
         if not handled and self._config.unhandled_iq == "error":
-            # RFC 6120 8.2.3: whoever receives a get or set MUST answer it.
+            # RFC 6120 8.2.3: whoever receives a get or set MUST answer it, and once.
             self._answer(answer_to_unhandled(node))
         return True
 

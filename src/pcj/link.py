@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from pcj.backoff import Backoff
-from pcj.config import Config
+from pcj.config import Config, check_host_port
 from pcj.connection import Connection
 from pcj.dispatch import Dispatcher
 from pcj.endpoints import find_endpoints, given_endpoint
@@ -36,6 +36,7 @@ from pcj.queue import Entry
 from pcj.stanza import Node
 from pcj.transport.resolve import Endpoint
 from pcj.transport.tcp import dial
+from pcj.transport.tls import make_context
 
 __all__ = ["Link", "LinkOwner"]
 
@@ -58,15 +59,16 @@ class LinkOwner:
     Attributes:
         session_begins: called before READY is fired; what it sends goes out when all have heard of that.
         receive: nodes came in. written: a node went out.
-        session_ended: called after SOCKETDISCONNECT, with the nodes that never reached the network and the reason
-            ("drop", "shutdown" or "halt").
+        unsent: called when a connection is gone, before that is told, with the nodes that never reached the network.
+        session_ended: called after SOCKETDISCONNECT with the reason, "drop", "shutdown" or "halt".
         link_ended: no attempt will follow by itself.
     """
 
     session_begins: Callable[[Session], None]
     receive: Callable[[list[Node]], None]
     written: Callable[[Entry], None]
-    session_ended: Callable[[list[Entry], str], None]
+    unsent: Callable[[list[Entry]], None]
+    session_ended: Callable[[str], None]
     link_ended: Callable[[PcjError], None]
 
 
@@ -80,7 +82,8 @@ class Link:
     Attributes:
         attempt, session: their numbers, from 1. jid, sid: of the session, "" without one. failure: why the last
             attempt or connection failed, or None. retry_at: when the next attempt comes, by the loop's clock, while it
-            waits for one. ready_status: the status of READY, while it lasts.
+            waits for one. ready_status: the status of READY, while it lasts. shut: shutdown is complete; a second one
+            says nothing. ended: why the link is over for good, until `connect` is called again.
     """
 
     def __init__(self, config: Config, dialect: Dialect, dispatcher: Dispatcher, owner: LinkOwner) -> None:
@@ -109,7 +112,8 @@ class Link:
         self._gone: asyncio.Future[None] | None = None
         self._ending = ""  # "user" or "reconnect" while such an end is under way
         self._shutdown_said = False  # SHUTDOWN_START is out and its FINISH is not
-        self._shut = False  # shutdown is complete; a second one says nothing
+        self.shut = False
+        self.ended: PcjError | None = None
         self._in_session = False
         self._ready_at: float | None = None
         self._was_ready = False
@@ -139,6 +143,7 @@ class Link:
             await asyncio.sleep(0)  # the link has ended in this very moment: its task comes next, and says so
         self._check_usable()
         self._check_free()
+        self._check_given(host, port)
         self._wish += 1
         self._dispatcher.fire(Event.PCJ_CONNECT, detail=_target(host, port))
         await self._begin(host, port)
@@ -150,6 +155,7 @@ class Link:
             UsageError, ConnectionFailed: as `connect`; UsageError too where another call overtook this one.
         """
         self._check_usable()
+        self._check_given(host, port)
         self._wish += 1
         wish = self._wish
         self._dispatcher.fire(Event.PCJ_CONNECT, detail=_target(host, port))
@@ -162,11 +168,11 @@ class Link:
     async def shutdown(self) -> None:
         """End the link in good order and for good; nothing is retried. Twice does nothing."""
         self._wish += 1
-        if self.state is State.HALTED or (self._shut and self._task is None):
+        if self.state is State.HALTED or (self.shut and self._task is None):
             return
         if self._task is None:
             self._say_shutdown("user")
-            self._owner.session_ended([], "shutdown")
+            self._owner.session_ended("shutdown")
             self._finish_shutdown()
             self._owner.link_ended(UsageError("the link was shut down"))
             return
@@ -180,15 +186,14 @@ class Link:
         self._wish += 1
         self.retry_at = None
         connection, self.connection = self.connection, None
-        unsent: list[Entry] = []
         if connection is not None:
-            unsent = connection.take_unsent()
+            self._owner.unsent(connection.take_unsent())
             connection.abort()
         if self._dialling:
             self._connect_failed(Failure(Phase.CONNECT, "the broker was halted before it was connected"))
         elif connection is not None:
             self._disconnected(connection)
-        self._session_ends(unsent, "halt")
+        self._session_ends("halt")
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -199,6 +204,13 @@ class Link:
     def _check_usable(self) -> None:
         if self.state is State.HALTED:
             raise UsageError("the broker was halted, which is for good: make a new one")
+
+    def _check_given(self, host: str | None, port: int | None) -> None:
+        """What was given is looked at before anything happens: the address, and the files that TLS will read."""
+        check_host_port(host, port)
+        config = self._config
+        if config.ca_file is not None or config.client_certificate is not None:
+            make_context(verify=config.verify_tls, ca_file=config.ca_file, client_certificate=config.client_certificate)
 
     def _check_free(self) -> None:
         if self._task is not None:
@@ -266,11 +278,10 @@ class Link:
         connection, self.connection = self.connection, None
         self.state = State.CLOSING  # until it is clear what follows
         self.ready_status = None
-        unsent: list[Entry] = []
         if connection is not None:
-            unsent = connection.take_unsent()
+            self._owner.unsent(connection.take_unsent())
             self._disconnected(connection)
-        self._session_ends(unsent, "shutdown" if self._ending == "user" else "drop")
+        self._session_ends("shutdown" if self._ending == "user" else "drop")
         if self._gone is not None and not self._gone.done():
             self._gone.set_result(None)
 
@@ -280,9 +291,10 @@ class Link:
         self._check_usable()  # the handlers of CONNECT may have changed what there is
         self._check_free()
         self._ending = ""
-        self._shut = False
+        self.shut = False
         self._shutdown_said = False
         self.failure = None
+        self.ended = None
         loop = asyncio.get_running_loop()
         ready = self._ready = loop.create_future()
         ready.add_done_callback(lambda future: future.cancelled() or future.exception())  # looked at, whoever awaits
@@ -323,6 +335,7 @@ class Link:
         self.state = State.WAITING
         self.retry_at = loop.time() + delay
         detail = {"delay": round(delay, 3), "reason": failure.message, "retry": str(failure.retry)}
+        log.warning("%s: %s; next attempt in %.1f s", self._config.jid, failure.message, delay)
         self._dispatcher.fire(Event.RECONNECT_DELAY, detail=detail)
         try:
             await self._interruptible(lambda: asyncio.sleep(delay))
@@ -458,9 +471,10 @@ class Link:
             error = UsageError("the link was shut down" if by_user else "the link was ended")
         else:
             error = ConnectionFailed(self.failure)
-        self._owner.session_ended([], "shutdown" if by_user else "drop")
+        self._owner.session_ended("shutdown" if by_user else "drop")
         self._finish_shutdown()
         if self._ending != "reconnect":
+            self.ended = error
             self._owner.link_ended(error)
         if ready is not None and not ready.done():
             ready.set_exception(error)
@@ -474,13 +488,14 @@ class Link:
     def _disconnected(self, connection: Connection) -> None:
         self._dispatcher.fire(Event.PCJ_SOCKETDISCONNECT, detail={"address": connection.address})
 
-    def _session_ends(self, unsent: list[Entry], reason: str) -> None:
+    def _session_ends(self, reason: str) -> None:
         if self._in_session:
             self._in_session = False
             self._dispatcher.fire(Event.SESSION_LOST, detail={"reason": reason})
+            self._set_context()
         self.jid = self.sid = ""
         self.ready_status = None
-        self._owner.session_ended(unsent, reason)
+        self._owner.session_ended(reason)
 
     def _say_shutdown(self, by: str) -> None:
         if not self._shutdown_said:
@@ -490,7 +505,7 @@ class Link:
     def _finish_shutdown(self) -> None:
         if self._shutdown_said:
             self._shutdown_said = False
-            self._shut = True
+            self.shut = True
             self._dispatcher.fire(Event.PCJ_SHUTDOWN_FINISH)
 
     def _settle_ready(self, error: PcjError | None) -> None:

@@ -7,7 +7,7 @@ from pcj.jid import JID
 from pcj.namespaces import CONTENT
 from pcj.stanza import STANZAS, Node
 
-__all__ = ["check_addressed", "check_node"]
+__all__ = ["check_addressed", "check_node", "check_own"]
 
 _NAMES = frozenset(tag.rpartition("}")[2] for tag in STANZAS)
 
@@ -23,8 +23,9 @@ def check_node(node: Node) -> None:
         # The tag of a comment or a PI is a function.
         namespace, _, name = str(tag).removeprefix("{").rpartition("}")
         if name not in _NAMES or (namespace and namespace not in CONTENT):
+            shown = repr(tag) if isinstance(tag, str) else f"a {getattr(tag, '__name__', 'strange node').lower()}"
             raise NodeError(
-                f"{tag!r} is no stanza: servers end the stream for any top-level element but message, presence and iq; "
+                f"{shown} is no stanza: servers end the stream for any top-level element but message, presence and iq; "
                 "check_output=False sends it all the same"
             )
         tag = name
@@ -60,4 +61,24 @@ def check_addressed(node: Node, domain: str) -> None:
         raise NodeError(
             f"'from' is {sender!r:.100}, which is not in the component's domain {domain!r}; "
             "servers end the stream for it"
+        )
+
+
+def check_own(node: Node, own: str) -> None:
+    """A client's `from` must be its own address, full or bare (RFC 6120 8.1.2.1); the server adds a missing one.
+
+    Raises:
+        NodeError: it is another's; ejabberd would end the stream.
+    """
+    sender = node.get("from")
+    if sender is None or sender == own:
+        return
+    try:
+        account, parsed = JID.parse(own), JID.parse(sender)
+    except JidError as error:
+        raise NodeError(f"'from' is no address: {error}") from error
+    if parsed not in (account, account.bare):
+        raise NodeError(
+            f"'from' is {sender!r:.100}, which is not our address {own!r}; servers end the stream for it. "
+            "To pass on a stanza of somebody else's, take its 'from' away"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 
@@ -11,9 +12,10 @@ from pcj.connection import Connection, token
 from pcj.dispatch import Dispatcher
 from pcj.errors import NodeError, UsageError
 from pcj.events import Event
-from pcj.namespaces import CLIENT, CONTENT
-from pcj.outbound import check_addressed, check_node
+from pcj.namespaces import CLIENT, CONTENT, IQ_AUTH, IQ_REGISTER
+from pcj.outbound import check_addressed, check_node, check_own
 from pcj.protocol import Dialect
+from pcj.protocol.redact import redacted
 from pcj.protocol.steps import Envelope
 from pcj.queue import Entry, MemoryQueue, Receipt, ReceiptState
 from pcj.serialize import serialize
@@ -24,6 +26,8 @@ __all__ = ["Outbox"]
 _IQS, _PRESENCES, _MESSAGES = (
     frozenset({name, *(f"{{{namespace}}}{name}" for namespace in CONTENT)}) for name in ("iq", "presence", "message")
 )
+# iq:auth bears a password, registration sets one (XEP-0077): a user's is no more to be shown than ours.
+_WITH_PASSWORDS = (IQ_AUTH.encode(), IQ_REGISTER.encode())
 _STANZAS = _IQS | _PRESENCES | _MESSAGES
 
 
@@ -32,6 +36,7 @@ class Outbox:
 
     Attributes:
         on_expired: called with the nodes that were given up because they waited too long.
+        replies: where the (id, to) of each reply to an IQ is noted, or None.
     """
 
     def __init__(self, config: Config, dialect: Dialect, dispatcher: Dispatcher) -> None:
@@ -42,11 +47,14 @@ class Outbox:
         self._defaults = {"from": self._domain} if dialect.component else None
         xmlns = config.xmlns if config.xmlns is not None else dialect.xmlns
         self._xmlns = xmlns if dialect.canonical else CLIENT  # in an envelope a stanza's namespace is its own
+        self._own = str(config.account.with_resource(config.wanted_resource))
+        self._returned: list[Entry] = []
         self._connection: Connection | None = None
         self._envelope: Envelope | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self._halted = False
         self.on_expired: Callable[[list[Entry]], None] | None = None
+        self.replies: list[tuple[str | None, str | None]] | None = None
 
     def __len__(self) -> int:
         """Nodes that wait: held, or because the network takes no more."""
@@ -68,6 +76,12 @@ class Outbox:
         """
         if self._halted:
             raise UsageError("output after halt: the broker is of no more use")
+        try:
+            now = asyncio.get_running_loop().time()
+        except RuntimeError:
+            raise UsageError(
+                "output outside the broker's event loop; from a thread: loop.call_soon_threadsafe"
+            ) from None
         config = self._config
         if not isinstance(node, Node):
             raise NodeError(f"expected an xml.etree.ElementTree.Element, got {type(node).__name__}")
@@ -76,6 +90,8 @@ class Outbox:
             check_node(node)
             if defaults is not None:
                 check_addressed(node, self._domain)
+            elif "from" in node.attrib:
+                check_own(node, self._own)
         elif node.tag not in _STANZAS:
             defaults = None  # what it is only the user knows
         if identity is None and not node.get("id") and node.tag in _IQS:
@@ -88,10 +104,22 @@ class Outbox:
         if len(stanza) > config.max_outbound_bytes:
             raise NodeError(f"the node has {len(stanza)} bytes; max_outbound_bytes allows {config.max_outbound_bytes}")
         data = stanza if self._envelope is None else self._envelope.wrap(stanza, node)
+        self._check_room(data)
+        if self.replies is not None and node.tag in _IQS and node.get("type") in ("result", "error"):
+            self.replies.append((node.get("id"), node.get("to")))
+        return Entry(stanza, data, now)
+
+    def _check_room(self, data: bytes) -> None:
         connection = self._connection
-        waiting = connection.outbound if connection is not None else (0, 0)
-        self._queue.check_room(data, others=waiting[0], other_bytes=waiting[1])
-        return Entry(stanza, data, asyncio.get_running_loop().time())
+        if connection is None:
+            self._queue.check_room(data)
+            return
+        nodes, size = connection.outbound
+        config = self._config
+        if nodes + len(self._queue) >= config.queue_max_nodes or size + len(data) > config.write_high_water:
+            connection.flush()  # a burst within one turn of the loop: what the network takes need not wait for its end
+            nodes, size = connection.outbound
+        self._queue.check_room(data, others=nodes, other_bytes=size)
 
     def give(self, entry: Entry) -> Receipt:
         """Send an entry, or hold it."""
@@ -125,21 +153,24 @@ class Outbox:
         """Whether a node would be sent and not held."""
         return self._connection is not None and self._connection.ready
 
-    def begin(self, connection: Connection | None, envelope: Envelope | None) -> None:
-        """A session begins."""
+    def begin(self, connection: Connection | None, envelope: Envelope | None, own: str) -> None:
+        """A session begins; `own` is our address in it."""
         self._connection = connection
         self._envelope = envelope
+        self._own = own
 
-    def end(self, unsent: list[Entry]) -> None:
-        """The session ended; what never reached the network is held again, or dropped after `halt`."""
+    def take_back(self, unsent: list[Entry]) -> None:
+        """The connection is gone: what never reached the network is held again. `end` tells of it."""
         self._connection = None
-        if not unsent:
-            return
-        self._queue.put_back(unsent)
-        if self._halted:
-            return
-        self._set_expiry()
-        for entry in unsent:
+        if unsent:
+            self._queue.put_back(unsent)
+            self._returned += unsent
+            self._set_expiry()
+
+    def end(self) -> None:
+        """The session ended, and all have heard of that."""
+        returned, self._returned = self._returned, []
+        for entry in returned:
             if entry.receipt.state is ReceiptState.QUEUED:  # a handler may have ended it meanwhile
                 self.tell(Event.PCJ_NODEQUEUED, entry, again=True)
 
@@ -150,6 +181,8 @@ class Outbox:
     def abandon(self, receipt: Receipt) -> None:
         """Give up a request that is still held: nobody waits for its reply any more."""
         entry = self._queue.take(receipt)
+        if entry is None and self._connection is not None:
+            entry = self._connection.withdraw(receipt)
         if entry is not None:
             receipt.state = ReceiptState.DROPPED
             receipt.reason = "nobody waits for its reply any more"
@@ -176,7 +209,10 @@ class Outbox:
     def tell(self, event: Event, entry: Entry, **detail: object) -> None:
         """Fire an event with the node as it goes out."""
         if self._dispatcher.wants(event):
-            self._dispatcher.fire(event, self._node_of(entry), detail=detail)
+            node = self._node_of(entry)
+            if any(namespace in entry.stanza for namespace in _WITH_PASSWORDS):
+                node = redacted(node)
+            self._dispatcher.fire(event, node, detail=detail)
 
     def _node_of(self, entry: Entry) -> Node:
         """The node as it was output; made anew, since only its bytes are kept."""
@@ -191,7 +227,8 @@ class Outbox:
             self._expiry.cancel()
             self._expiry = None
         if when is not None:
-            self._expiry = asyncio.get_running_loop().call_at(when, self._expiry_due)
+            due = weakref.WeakMethod(self._expiry_due)  # a timer of a day must not keep a broker that nobody uses
+            self._expiry = asyncio.get_running_loop().call_at(when, _call, due)
 
     def _expiry_due(self) -> None:
         self._expiry = None
@@ -204,6 +241,12 @@ class Outbox:
             self.tell(Event.NODE_DROPPED, entry, reason=entry.receipt.reason)
         if expired and self.on_expired is not None:
             self.on_expired(expired)
+
+
+def _call(method: weakref.WeakMethod[Callable[[], None]]) -> None:
+    found = method()
+    if found is not None:
+        found()
 
 
 def _without_id(node: Node) -> Node:

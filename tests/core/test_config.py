@@ -37,6 +37,17 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"pins": "sha256:" + "0" * 64}, "pins must be a tuple of str, not str"),
     ({"pins": (1,)}, "pins must be a tuple of str"),
     ({"sasl_mechanisms": "PLAIN"}, "sasl_mechanisms must be a tuple of str, not str"),
+    *(
+        ({name: ""}, f"{name} must not be empty; leave it out, or say None")
+        for name in ("username", "alias", "version", "xmlns", "stream", "bind_domain", "tls_name")
+    ),
+    ({"sasl_mechanisms": ()}, "sasl_mechanisms must not be empty; leave it out, or say None"),
+    ({"sasl_mechanisms": []}, "sasl_mechanisms must not be empty; leave it out, or say None"),
+    ({"version": "1"}, "version must be two numbers with a dot between them, not '1'"),
+    ({"version": "1.0\n"}, "version must be two numbers with a dot between them, not '1.0\\n'"),
+    ({"version": "\u0661.0"}, "version must be two numbers with a dot between them, not '\u0661.0'"),
+    ({"bind_domain": "a@example.org"}, "bind_domain must be a domain, not 'a@example.org'"),
+    ({"bind_domain": "example.org/a"}, "bind_domain must be a domain, not 'example.org/a'"),
     ({"require_tls": "yes"}, "require_tls must be True or False, not str"),
     ({"verify_tls": 0}, "verify_tls must be True or False, not int"),
     ({"connect_timeout": 0}, "connect_timeout must be greater than 0, not 0"),
@@ -60,7 +71,9 @@ def test_refused(options: dict[str, Any], message: str) -> None:
     assert "the-secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("options", [{"jid": ""}, {"jid": "@example.org"}, {"resource": ""}, {"resource": "a\x00b"}])
+@pytest.mark.parametrize(
+    "options", [{"jid": ""}, {"jid": "@example.org"}, {"resource": ""}, {"resource": "a\x00b"}, {"bind_domain": "a b"}]
+)
 def test_an_address_that_is_none(options: dict[str, Any]) -> None:
     with pytest.raises(JidError):
         Config(**GIVEN | options)

@@ -20,8 +20,9 @@ def said(
     failure: Failure | None = None,
     held: int = 0,
     retry_in: float | None = None,
+    shut: bool = False,
 ) -> str:
-    return explain(state, jid=JID, where=where, doing=doing, failure=failure, held=held, retry_in=retry_in)
+    return explain(state, jid=JID, where=where, doing=doing, failure=failure, held=held, retry_in=retry_in, shut=shut)
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,17 @@ def said(
         (
             said(State.IDLE, failure=REFUSED),
             f"Not connected as {JID}: the last attempt failed. example.org refused the connection. "
+            "Trying again can help.",
+        ),
+        (said(State.IDLE, shut=True), f"Not connected as {JID}: it was shut down."),
+        (
+            said(State.IDLE, failure=REFUSED, shut=True),
+            f"Not connected as {JID}: the last attempt failed. example.org refused the connection. "
+            "Trying again can help.",
+        ),
+        (
+            said(State.IDLE, failure=Failure(Phase.READY, "the server closed the connection")),
+            f"Not connected as {JID}: the connection was lost. The server closed the connection. "
             "Trying again can help.",
         ),
         (said(State.CONNECTING), f"Connecting as {JID}: looking for the server."),
@@ -65,6 +77,12 @@ def test_each_state_has_its_sentence(sentences: str, expected: str) -> None:
         ("require_tls=False was said", "require_tls=False was said."),
         ("the server said 'bye.'", "The server said 'bye.'"),
         ("is this an XMPP port?", "Is this an XMPP port?"),
+        ("none of 3 servers could be reached: ...", "None of 3 servers could be reached: ..."),
+        ("b has no SRV records and no address", "b has no SRV records and no address."),
+        ("localhost refused the connection", "localhost refused the connection."),
+        ("no refused the connection", "no refused the connection."),
+        ("bücher.example did not answer", "bücher.example did not answer."),
+        ("::1 refused the connection", "::1 refused the connection."),
     ],
 )
 def test_a_failure_is_a_sentence_whose_names_keep_their_letters(message: str, expected: str) -> None:

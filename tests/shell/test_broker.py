@@ -590,18 +590,34 @@ def test_wait_for_ends_with_the_reason_when_the_link_ends_for_good() -> None:
             await broker.connect()
         with pytest.raises(ConnectionFailed, match="refused"):
             await waiting
-        waiting = asyncio.ensure_future(broker.wait_for(Event.PCJ_READY))
-        await turns()
-        await broker.shutdown()
-        with pytest.raises(UsageError, match="shut down"):
-            await waiting
-        waiting = asyncio.ensure_future(broker.wait_for(Event.PCJ_READY))
-        await turns()
-        broker.halt()
-        with pytest.raises(UsageError, match="halted"):
-            await waiting
+        with pytest.raises(ConnectionFailed, match="refused"):  # at once: nothing is under way
+            await broker.wait_for(Event.PCJ_READY)
+        for words in ("shut down", "halted"):
+            broker = component(closed_port())
+            waiting = asyncio.ensure_future(broker.wait_for(Event.PCJ_READY))
+            await turns()
+            if words == "halted":
+                broker.halt()
+            else:
+                await broker.shutdown()
+            with pytest.raises(UsageError, match=words):
+                await waiting
         with pytest.raises(UsageError, match="halted"):
             await broker.wait_for(Event.PCJ_READY)
+
+    run(main)
+
+
+def test_an_iterator_ends_with_the_link() -> None:
+    async def main() -> None:
+        async with server() as at:
+            broker = component(at.component_port)
+            everything = broker.events()
+            await broker.connect()
+            await at.drop(DOMAIN)
+            async with asyncio.timeout(5):
+                heard = [status.event async for status in everything]
+            assert heard[-2:] == [Event.PCJ_SOCKETDISCONNECT, Event.SESSION_LOST]
 
     run(main)
 

@@ -17,6 +17,7 @@ from pcj import (
     LEGACY,
     XMPP,
     Broker,
+    ConfigError,
     ConnectionFailed,
     Event,
     Failure,
@@ -38,6 +39,7 @@ from tests.shell.links import (
     Record,
     Wire,
     client,
+    closed_port,
     component,
     never,
     run,
@@ -324,17 +326,14 @@ def test_direct_tls_fires_the_events_of_tls_before_any_stream() -> None:
     run(main)
 
 
-def test_options_of_tls_that_cannot_be_used_fail_the_attempt_for_good() -> None:
+@pytest.mark.parametrize("option", ["ca_file", "client_certificate"])
+def test_a_file_of_tls_that_cannot_be_used_is_told_before_anything_is_connected(option: str) -> None:
     async def main() -> None:
-        async def script(wire: Wire) -> None:
-            await at_proceed(wire)
-
-        async with scripted(script) as at:
-            record, failure = await failing(
-                client(at.port, ca_file="/nonexistent/ca.pem", require_tls=True, auto_reconnect=True)
-            )
-        assert (failure.phase, failure.retry) == (Phase.TLS, "fatal")
-        assert "SSLFAIL" in record.names
+        broker = client(closed_port(), require_tls=True, auto_reconnect=True, **{option: "/nonexistent/file.pem"})
+        record = Record(broker)
+        with pytest.raises(ConfigError, match=r"/nonexistent/file\.pem"):
+            await broker.connect()
+        assert record.names == []
 
     run(main)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import weakref
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import cast
@@ -328,9 +329,184 @@ def test_a_coroutine_handler_whose_task_is_cancelled_gives_back_its_room_and_hea
         assert told.backlog == 0
         told.fire("a")
         await asyncio.wait(told.tasks)
-        assert heard == [1, 4]
+        assert heard == [1, 5]  # 4 said that the others were dropped
 
     run(main)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_what_a_cancelled_task_of_a_handler_leaves_is_told_of_and_reading_goes_on(
+    begun: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        told = dispatcher()
+        failures: list[Status] = []
+        relieved: list[int] = []
+        heard: list[int] = []
+        told.on_relief = lambda: relieved.append(told.backlog)
+
+        async def slow(status: Status) -> None:
+            heard.append(status.seq)
+            if status.seq == 1:
+                await never()
+
+        told.subscribe("a", slow)
+        told.subscribe(Event.HANDLER_FAILED, failures.append)
+        for _ in range(3):
+            told.fire("a")
+        if begun:
+            await turns()
+        (task,) = told.tasks
+        task.cancel()
+        await turns()
+        (failure,) = failures
+        dropped = 2 if begun else 3
+        assert isinstance(failure.error, asyncio.CancelledError)
+        assert failure.detail["dropped"] == dropped
+        assert "slow" in str(failure.detail["handler"])
+        assert f"{dropped} statuses that waited for it are dropped" in caplog.text
+        assert relieved[-1] == 0
+        assert told.tasks == set()
+        told.fire("a")
+        await asyncio.wait(told.tasks)
+        assert heard[-1] == 5
+
+    run(main)
+
+
+def test_a_handler_that_cancels_its_own_task_on_the_last_status_is_no_failure_and_reading_goes_on() -> None:
+    async def main() -> None:
+        told = dispatcher()
+        failures: list[Status] = []
+        relieved: list[int] = []
+        told.on_relief = lambda: relieved.append(told.backlog)
+
+        async def ends(status: Status) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await asyncio.sleep(0)
+
+        told.subscribe("a", ends)
+        told.subscribe(Event.HANDLER_FAILED, failures.append)
+        told.fire("a")
+        await asyncio.wait(told.tasks)
+        assert failures == []
+        assert relieved == [0]
+
+    run(main)
+
+
+def test_an_observer_whose_task_is_cancelled_hears_once_that_it_missed_some() -> None:
+    async def main() -> None:
+        told = dispatcher()
+        heard: list[str] = []
+
+        async def slow(status: Status) -> None:
+            heard.append(status.event)
+            if status.event == "a":
+                await never()
+
+        told.subscribe("*", slow)
+        for _ in range(3):
+            told.fire("a")
+        await turns()
+        (task,) = told.tasks
+        task.cancel()
+        await turns(5)
+        assert heard == ["a", Event.HANDLER_FAILED]
+        assert told.tasks == set()
+
+    run(main)
+
+
+# ---- after
+
+
+def test_a_callback_comes_at_once_where_nothing_waits() -> None:
+    told = dispatcher()
+    called: list[str] = []
+    told.after(lambda: called.append("now"))
+    assert called == ["now"]
+
+
+def test_a_callback_comes_after_all_that_was_fired_and_before_what_is_fired_later() -> None:
+    told = dispatcher()
+    heard: list[str] = []
+
+    def first(status: Status) -> None:
+        told.fire("b")
+        told.after(lambda: heard.append("after"))
+        told.fire("c")
+
+    told.subscribe("a", first)
+    told.subscribe("*", lambda status: heard.append(status.event))
+    told.fire("a")
+    assert heard == ["a", "b", "after", "c"]
+
+
+def test_a_callback_can_fire_and_call_back_again() -> None:
+    told = dispatcher()
+    heard: list[str] = []
+
+    def back() -> None:
+        told.fire("b")
+        told.after(lambda: heard.append("again"))
+        heard.append("back")
+
+    told.subscribe("b", lambda status: heard.append("b"))
+    told.after(back)
+    assert heard == ["back", "b", "again"]
+
+
+def test_a_callback_comes_also_after_the_end_behind_what_was_fired_before_it() -> None:
+    told = dispatcher()
+    heard: list[str] = []
+
+    def halting(status: Status) -> None:
+        told.fire("b")
+        told.after(lambda: heard.append("after"))
+        told.close()
+
+    told.subscribe("a", halting)
+    told.subscribe("b", lambda status: heard.append("b"))
+    told.fire("a")
+    told.after(lambda: heard.append("closed"))
+    assert heard == ["b", "after", "closed"]
+
+
+def test_a_callback_that_raises_is_told_of_and_stops_nothing() -> None:
+    told = dispatcher()
+    heard: list[str] = []
+
+    def broken() -> None:
+        raise ValueError("broken callback")
+
+    def first(status: Status) -> None:
+        told.after(broken)
+        told.fire("b")
+
+    told.subscribe("a", first)
+    told.subscribe("b", lambda status: heard.append("b"))
+    told.subscribe(Event.HANDLER_FAILED, lambda status: heard.append(str(status.error)))
+    told.fire("a")
+    assert heard == ["b", "broken callback"]
+
+
+def test_a_callback_waits_for_what_a_keyboard_interrupt_left_behind() -> None:
+    told = dispatcher()
+    heard: list[str] = []
+
+    def interrupted(status: Status) -> None:
+        told.fire("b")
+        raise KeyboardInterrupt
+
+    told.subscribe("a", interrupted)
+    told.subscribe("b", lambda status: heard.append("b"))
+    with pytest.raises(KeyboardInterrupt):
+        told.fire("a")
+    told.after(lambda: heard.append("after"))
+    assert heard == ["b", "after"]
 
 
 @pytest.mark.parametrize("event", ["", None, 3])
@@ -402,6 +578,51 @@ def test_an_iterator_that_was_never_begun_lets_go() -> None:
         del reader
         gc.collect()
         assert told.interest == {}
+
+    run(main)
+
+
+class Owner:
+    """Who has both a broker's dispatcher and an iterator over it, and is known to the first."""
+
+    def __init__(self) -> None:
+        self.told = dispatcher()
+        self.told.on_relief = self.relieved
+        self.reader = self.told.iterate(())
+
+    def relieved(self) -> None: ...
+
+
+def test_an_iterator_kept_by_its_own_broker_keeps_nothing_alive() -> None:
+    async def main() -> None:
+        owner = Owner()
+        gone = weakref.ref(owner)
+        del owner
+        gc.collect()
+        assert gone() is None
+
+    run(main)
+
+
+def test_a_task_that_nobody_holds_goes_on_reading() -> None:
+    async def main() -> None:
+        told = dispatcher()
+        heard: list[int] = []
+
+        async def read() -> None:
+            async for status in told.iterate(("a",)):
+                heard.append(status.seq)
+            heard.append(0)
+
+        asyncio.create_task(read())  # noqa: RUF006 - what is tested
+        await turns()
+        gc.collect()
+        told.fire("a")
+        await turns()
+        gc.collect()
+        told.close()
+        await turns()
+        assert heard == [1, 0]
 
     run(main)
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from pcj import XMPP, Broker, ConnectionFailed, Event, Phase
+from pcj import XMPP, Broker, ConfigError, ConnectionFailed, Event, Phase
 from pcj.config import JABBERD14_COMPONENT, Config
-from pcj.endpoints import given_endpoint
+from pcj.endpoints import find_endpoints, given_endpoint
 from pcj.protocol import dialect_of
 from pcj.testing import ScriptedServer, Server, ServerOptions
 from pcj.transport.resolve import resolve
@@ -187,3 +187,72 @@ def test_what_is_given_is_where_it_connects(
     config = Config(connection_type=kind, jid=jid, password="x", **options)
     endpoint = given_endpoint(config, dialect_of(kind), *call)
     assert (None if endpoint is None else str(endpoint)) == expected
+
+
+WRONG: list[tuple[Any, Any, str]] = [
+    ("a.example", 0, "port must be between 1 and 65535, not 0"),
+    ("a.example", -1, "port must be between 1 and 65535, not -1"),
+    ("a.example", 65536 + 5222, "port must be between 1 and 65535, not 70758"),
+    (None, 99999, "port must be between 1 and 65535, not 99999"),
+    ("a.example", "5222", "port must be a whole number, not str"),
+    ("a.example", True, "port must be a whole number, not bool"),
+    (b"a.example", 5222, "host must be a str, not bytes"),
+    ("", 5222, "host must be a name or an address, not ''"),
+    ("a b", 5222, "host must be a name or an address, not 'a b'"),
+    ("a\0b", 5222, "host must be a name or an address, not 'a\\x00b'"),
+    ("/run/a\0b", 5222, "host must be a name or an address, not '/run/a\\x00b'"),
+    ("/run/a\nb", None, "host must be a name or an address, not '/run/a\\nb'"),
+]
+
+
+@pytest.mark.parametrize(("host", "port", "message"), WRONG, ids=[f"{host!r} {port!r}" for host, port, _ in WRONG])
+def test_a_call_is_held_to_the_rules_of_the_options(host: Any, port: Any, message: str) -> None:
+    given: dict[str, Any] = {"connection_type": XMPP, "jid": "romeo@example.org", "password": "x"}
+    with pytest.raises(ConfigError) as caught:
+        given_endpoint(Config(**given), dialect_of(XMPP), host, port)
+    assert str(caught.value) == message
+    with pytest.raises(ConfigError) as caught:
+        Config(**given, host=host, port=port)
+    assert str(caught.value) == message
+
+
+def test_the_path_of_a_socket_may_hold_blanks() -> None:
+    config = Config(connection_type=XMPP, jid="romeo@example.org", password="x", host="/run/my server/xmpp")
+    endpoint = given_endpoint(config, dialect_of(XMPP), "/run/our server/xmpp", None)
+    assert str(endpoint) == "/run/our server/xmpp"
+
+
+def test_a_call_that_cannot_be_used_is_refused_before_anything_happens() -> None:
+    async def main() -> None:
+        broker = Broker(JABBERD14_COMPONENT, "echo.example.org", password="x")
+        record = Record(broker)
+        for call in (broker.connect, broker.reconnect):
+            with pytest.raises(ConfigError, match="port must be between"):
+                await call("localhost", 65536)
+        assert record.names == []
+
+    run(main)
+
+
+@pytest.mark.parametrize("kind", [XMPP, JABBERD14_COMPONENT])
+def test_direct_tls_has_a_port_of_its_own_for_clients(kind: str) -> None:
+    jid = "romeo@example.org" if kind == XMPP else "comp.example.org"
+    config = Config(connection_type=kind, jid=jid, password="x", host="a.example", direct_tls=True)
+    endpoint = given_endpoint(config, dialect_of(kind), None, None)
+    assert endpoint is not None
+    assert (endpoint.port, endpoint.direct_tls) == (5223 if kind == XMPP else 5347, True)
+
+
+def test_direct_tls_takes_only_the_servers_that_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def found(zone: Zone) -> list[str]:
+        config = Config(connection_type=XMPP, jid=f"romeo@{DOMAIN}", password="x", direct_tls=True)
+        async with served(monkeypatch, zone):
+            return [f"{endpoint} {endpoint.direct_tls}" for endpoint in await find_endpoints(config, dialect_of(XMPP))]
+
+    async def main() -> None:
+        assert await found({PLAIN: ["0 0 1 a.example."], DIRECT: ["1 0 2 b.example."]}) == ["b.example:2 True"]
+        assert await found({}) == [f"{DOMAIN}:5223 True"]
+        with pytest.raises(ConnectionFailed, match="_xmpps-client"):
+            await found({PLAIN: ["0 0 1 a.example."]})
+
+    run(main)

@@ -412,7 +412,8 @@ def test_a_large_node_is_sent_and_shown_whatever_the_bounds_on_the_peers_are() -
     async def main() -> None:
         came: list[str] = []
         async with scripted(listening(came)) as at:
-            broker = component(at.port, max_stanza_bytes=1000, max_elements=5, max_depth=3)
+            bounds = {"max_stanza_bytes": 1000, "max_elements": 5, "max_depth": 3}
+            broker = component(at.port, max_outbound_bytes=4_000_000, **bounds)
             record = Record(broker)
             big = message(to=TO, body="x" * 2_000_000)
             many = message(to=TO)
@@ -568,3 +569,46 @@ def test_nothing_is_output_by_a_broker_that_is_halted_in_the_handler_of_its_requ
         assert record.names == ["RTS_START", "RTS_FAIL"]
 
     run(main)
+
+
+@pytest.mark.parametrize("sender", ["mallory@localhost", "romeo@localhost/other", "localhost"])
+def test_a_client_cannot_output_a_stanza_of_somebody_elses(sender: str) -> None:
+    async def main() -> None:
+        async with server() as at, client(at.client_port) as broker:
+            with pytest.raises(NodeError, match="not our address"):
+                broker.output(message(to="juliet@localhost", from_=sender))
+            own = broker.jid
+            for allowed in (own, own.partition("/")[0], own.upper().partition("/")[0]):
+                broker.output(message(to="juliet@localhost", from_=allowed))
+
+    run(main)
+
+
+def test_a_burst_within_one_turn_of_the_loop_is_not_held_against_the_queue() -> None:
+    async def main() -> None:
+        async with server() as at, component(at.component_port, queue_max_nodes=10) as broker:
+            for node in numbered(1000):
+                broker.output(node)
+
+    run(main)
+
+
+def test_a_password_in_a_node_of_the_users_own_is_shown_in_no_event() -> None:
+    async def main() -> None:
+        async with server() as at:
+            broker = client(at.client_port)
+            record = Record(broker)
+            query = ET.Element("{jabber:iq:register}query")
+            ET.SubElement(query, "{jabber:iq:register}password").text = "hush-hush"
+            broker.output(iq(type="set", to="localhost", payload=query))
+            async with broker:
+                broker.purge_queue()
+            assert {"NODEQUEUED", "NODESENT"} <= set(record.names)
+            assert not [status for status in record.statuses if "hush-hush" in status.to_json()]
+
+    run(main)
+
+
+def test_output_outside_the_loop_is_misuse() -> None:
+    with pytest.raises(UsageError, match="event loop"):
+        component(closed_port()).output(message(to=TO))

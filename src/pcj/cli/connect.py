@@ -15,6 +15,7 @@ from pcj.cli.run import FAILED, Interrupted, complain, run, watch_signals
 from pcj.cli.timeline import Display, JsonLines, Timeline, make_console
 from pcj.config import XMPP, Config
 from pcj.errors import ConfigError, ConnectionFailed, UsageError
+from pcj.events import Event, Status
 from pcj.explain import State
 from pcj.protocol import dialect_of
 
@@ -33,6 +34,7 @@ _OPTIONS: Final = (
     ("direct_tls=False", "without --direct-tls"),
     ("plaintext=True", "--plaintext"),
     ("tls_name=", "--tls-name"),
+    ("needs allow_plain", "needs --allow-plain"),
 )
 #: An event that does not happen.
 _NEVER: Final = "pcj connect: never"
@@ -54,6 +56,18 @@ def _connection_type(context: click.Context, parameter: click.Parameter, value: 
             raise click.BadParameter(shown(str(unknown))) from None
 
 
+def _host(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """A host alone: what would be looked up in vain as a name is said to be none."""
+    if value is None or value.startswith("/"):  # a Unix socket
+        return value
+    if "://" in value:
+        raise click.BadParameter(f"{shown(value)!r} is a URL; give the host alone, and its port with --port")
+    host, colon, _ = value.rpartition(":")
+    if colon and (":" not in host or host.endswith("]")):  # more colons: an IPv6 address
+        raise click.BadParameter(f"{shown(value)!r}: give the host alone, and its port with --port")
+    return value
+
+
 @click.command()
 @click.argument("jid")
 @click.option(
@@ -63,7 +77,9 @@ def _connection_type(context: click.Context, parameter: click.Parameter, value: 
     callback=_connection_type,
     help="XMPP (the default), LEGACY, JABBERD14_COMPONENT, JABBERD20_COMPONENT, or a registered one; in any case.",
 )
-@click.option("--host", help="Where to connect; by default what DNS says (clients) or localhost (components).")
+@click.option(
+    "--host", callback=_host, help="Where to connect; by default what DNS says (clients) or localhost (components)."
+)
 @click.option("--port", type=click.IntRange(1, 65535), help="By default 5222 (clients) or 5347 (components).")
 @click.option("--username", help="The login, where it is not the local part of the JID (jabberd2's router).")
 @click.option("--password", hidden=True, expose_value=False, callback=_refuse_password)
@@ -78,6 +94,7 @@ def _connection_type(context: click.Context, parameter: click.Parameter, value: 
 @click.option("--no-require-tls", is_flag=True, help="Go on without TLS if the server offers none.")
 @click.option("--insecure", is_flag=True, help="Do not check the server's certificate.")
 @click.option("--plaintext", is_flag=True, help="LEGACY: send the password itself, not a digest.")
+@click.option("--allow-plain", is_flag=True, help="Send the password itself (SASL PLAIN) also outside TLS.")
 @click.option("--stay", is_flag=True, help="Stay connected until Ctrl-C; reconnect after failures that can pass.")
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Seconds that it may take to be READY.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per event on stdout, and nothing else.")
@@ -94,6 +111,7 @@ def connect(
     no_require_tls: bool,
     insecure: bool,
     plaintext: bool,
+    allow_plain: bool,
     stay: bool,
     timeout: float | None,
     as_json: bool,
@@ -119,12 +137,14 @@ def connect(
         direct_tls=direct_tls,
         verify_tls=not insecure,
         plaintext=plaintext,
+        allow_plain=allow_plain,
         auto_reconnect=stay,
         **options,
     )
 
     try:
-        Broker.from_config(config(password=""))  # what is wrong with the options is said before a password is asked for
+        # What is wrong with the options is said before a password is asked for; a name stands in for it.
+        Broker.from_config(config(password=VARIABLE))
         made = config(password=password_for(shown(jid), password_command))
     except ConfigError as error:
         raise click.UsageError(shown(str(error))) from None
@@ -149,6 +169,9 @@ class _Session:
         self._as_json = as_json
         self._stop = asyncio.Event()
         self._signals: list[int] = []
+        self._asked_at = 0.0
+        self._ready: tuple[str, float] | None = None  # the latest address, and the seconds it took to READY at first
+        self._reason = ""  # why the next attempt was to wait
 
     async def run(self, timeout: float | None) -> int:
         """Connect, show, shut down; the exit code.
@@ -159,6 +182,9 @@ class _Session:
         broker, config = self._broker, self._broker.config
         login = f", logging in as {config.username}" if config.username else ""
         self._display.heading(config.connection_type, f"{config.jid}{login}")
+        broker.subscribe(Event.PCJ_CONNECT, self._on_connect)
+        broker.subscribe(Event.PCJ_READY, self._on_ready)
+        broker.subscribe(Event.RECONNECT_DELAY, self._on_delay)
         broker.subscribe("*", partial(self._display.show, config.connection_type))
         with watch_signals(self._on_signal):
             connecting = asyncio.create_task(broker.connect())
@@ -167,10 +193,10 @@ class _Session:
                 ready = not self._stay or await self._hold()
             elif not connecting.done() and not self._signals:
                 complain(f"not READY within {timeout:g} s")
-            explanation = broker.explain()
-            if broker.state not in (State.IDLE, State.HALTED):
+            before, explained = broker.state, broker.explain()
+            if before not in (State.IDLE, State.HALTED):
                 await broker.shutdown()
-            self._say(_with_options(explanation))
+            self._say(_with_options(self._ended(before, explained)))
             try:
                 await connecting
             except (ConnectionFailed, UsageError):
@@ -178,6 +204,36 @@ class _Session:
         if self._signals:
             raise Interrupted(self._signals[0])
         return 0 if ready else FAILED
+
+    def _ended(self, before: State, explained: str) -> str:
+        """How it went, once all is over.
+
+        Args:
+            before: what the broker was doing when it was to end. explained: its words of then.
+        """
+        if before in (State.IDLE, State.HALTED, State.CLOSING):
+            return self._broker.explain()  # it ended by itself
+        if self._ready is None:
+            if before is State.WAITING:  # "the next attempt comes" is true no more
+                return (
+                    f"READY was not reached; then it was shut down. The last failure: {_ended_sentence(self._reason)}"
+                )
+            return f"READY was not reached; then it was shut down. Before that: {explained}"
+        jid, seconds = self._ready
+        said = f"READY was reached as {jid} after {seconds * 1000:.0f} ms; then "
+        if before is State.READY:
+            return f"{said}it was shut down."
+        return f"{said}the connection was lost, and it was shut down. The reason: {_ended_sentence(self._reason)}"
+
+    def _on_connect(self, status: Status) -> None:
+        self._asked_at = status.at
+
+    def _on_ready(self, status: Status) -> None:
+        seconds = status.at - self._asked_at if self._ready is None else self._ready[1]
+        self._ready = str(status.detail.get("jid", "")), seconds
+
+    def _on_delay(self, status: Status) -> None:
+        self._reason = str(status.detail.get("reason", ""))
 
     async def _hold(self) -> bool:
         """Stay until a signal comes; False if the link ended for good before."""
@@ -212,6 +268,10 @@ class _Session:
         else:
             self._display.note("")
             self._display.note(text)
+
+
+def _ended_sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _with_options(text: str) -> str:

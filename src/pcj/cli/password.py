@@ -26,8 +26,8 @@ def password_for(jid: str, command: str | None) -> str:
     """
     if command is not None:
         return _from_command(command)
-    if VARIABLE in os.environ:
-        return os.environ[VARIABLE]
+    if given := os.environ.get(VARIABLE):  # an empty one is none
+        return given
     if not _at_terminal():
         raise click.UsageError(
             f"there is no password: set {VARIABLE}, give --password-command, or run it at a terminal to be asked"

@@ -22,6 +22,7 @@ class Dialect:
         xmlns: the content namespace of its streams. component: whether the account is a domain whose stanzas bear their
             own `from` (XEP-0114 3). tls_on_loopback: whether TLS is required also where the link stays on this machine.
         default_port: where to connect without SRV records. canonical: read stanzas of `xmlns` as `jabber:client`.
+        check: raises ConfigError if the options cannot work, before anything is connected.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Dialect:
     tls_on_loopback: bool = True
     default_port: int = 5222
     canonical: bool = True
+    check: Callable[[Config], None] | None = None
 
     def tls_required(self, config: Config, *, loopback: bool) -> bool:
         """Whether the link may not go on without TLS (design: required unless said otherwise; A33)."""

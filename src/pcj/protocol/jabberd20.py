@@ -16,7 +16,7 @@ from pcj.namespaces import CLIENT, JABBERD_COMPONENT
 from pcj.protocol.common import ask, receive, unexpected
 from pcj.protocol.dialect import Dialect, register_dialect
 from pcj.protocol.features import negotiate_features
-from pcj.protocol.features.sasl import SASL
+from pcj.protocol.features.sasl import SASL, check_credentials
 from pcj.protocol.features.starttls import STARTTLS
 from pcj.protocol.steps import Hold, Negotiation, Program, Publish, Session
 from pcj.serialize import escape_value
@@ -116,5 +116,7 @@ class RouteEnvelope:
         return bounced
 
 
-JABBERD20_DIALECT = Dialect(NAME, negotiate, JABBERD_COMPONENT, component=True, default_port=5347, canonical=False)
+JABBERD20_DIALECT = Dialect(
+    NAME, negotiate, JABBERD_COMPONENT, component=True, default_port=5347, canonical=False, check=check_credentials
+)
 register_dialect(JABBERD20_DIALECT)

@@ -286,16 +286,24 @@ class Negotiator:
                     self._refuse_leftover("TLS")
                     self._actions.append(BeginTls())
                     return self._give()
-                else:
+                elif isinstance(step, Compute):
                     self._actions.append(step)
                     return self._give()
+                else:
+                    raise TypeError("that is no step")
         except StopIteration as end:
+            if not isinstance(end.value, Session):
+                return self._fail(ProtocolError("a fault in the dialect: it returned no Session", retry=Retry.FATAL))
             return self._establish(end.value)
         except ProtocolError as error:
             return self._fail(self._suspected(error))
         except (ConfigError, NodeError) as error:
             # A password that cannot be used is found when the mechanism is known (SASLprep), or when it is written.
             return self._fail(ProtocolError(str(error), retry=Retry.FATAL))
+        except Exception as error:
+            # A dialect from outside (register_dialect) has a bug. Its text stays untold: it may quote a secret.
+            what = f"a fault in the dialect: {type(error).__name__}"
+            return self._fail(ProtocolError(what, retry=Retry.FATAL))
 
     def _proceed(self, look: Callable[..., object], *arguments: str) -> list[Action]:
         """Look at what came, and go on if there is an item for the program."""
@@ -393,7 +401,10 @@ class Negotiator:
         phase = error.phase if error.phase is not None else self.phase
         program, self._program = self._program, None
         if program is not None:
-            program.close()
+            try:
+                program.close()
+            except Exception:  # noqa: S110
+                pass  # a fault of the dialect's while it ends; the failure that is told came first
         self._deadline = None
         scrub(error, repeated(self._secrets, self._heard))
         if not (phase is Phase.STREAM and isinstance(error, StreamErrorReceived)):  # that was fired as it came

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterator
 
 from pcj.errors import ProtocolError, StreamErrorReceived
-from pcj.namespaces import CLIENT, COMPONENT_ACCEPT, IQ_AUTH, SASL, SASL2
+from pcj.namespaces import CLIENT, COMPONENT_ACCEPT, IQ_AUTH, IQ_REGISTER, SASL, SASL2
 from pcj.serialize import escape_text
 from pcj.stanza import Node
 
@@ -28,6 +28,7 @@ _CREDENTIALS = frozenset(
         (SASL2, "response"),
         (IQ_AUTH, "password"),
         (IQ_AUTH, "digest"),
+        (IQ_REGISTER, "password"),
         (COMPONENT_ACCEPT, "handshake"),
         (CLIENT, "handshake"),
         ("", "handshake"),

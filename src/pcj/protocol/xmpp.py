@@ -7,7 +7,7 @@ from pcj.namespaces import CLIENT
 from pcj.protocol.dialect import Dialect, register_dialect
 from pcj.protocol.features import negotiate_features
 from pcj.protocol.features.bind import BIND
-from pcj.protocol.features.sasl import SASL
+from pcj.protocol.features.sasl import SASL, check_credentials
 from pcj.protocol.features.session import SESSION
 from pcj.protocol.features.starttls import STARTTLS
 from pcj.protocol.steps import Negotiation, Program, Session
@@ -24,5 +24,5 @@ def negotiate(negotiation: Negotiation) -> Program:
     return Session(jid=progress.jid, sid=progress.header.id)
 
 
-XMPP_DIALECT = Dialect(NAME, negotiate, CLIENT)
+XMPP_DIALECT = Dialect(NAME, negotiate, CLIENT, check=check_credentials)
 register_dialect(XMPP_DIALECT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 
 from pcj.errors import QueueFull
@@ -22,8 +21,9 @@ class MemoryQueue:
         self._max_nodes = max_nodes
         self._max_bytes = max_bytes
         self._max_age = max_age
-        self._entries: deque[Entry] = deque()
+        self._entries: dict[int, Entry] = {}  # by the identity of the receipt, in the order they are to go
         self._bytes = 0
+        self._oldest: float | None = None  # no node is older
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -48,42 +48,45 @@ class MemoryQueue:
 
     def put(self, entry: Entry) -> None:
         """Add a node at the end; `check_room` comes first."""
-        self._entries.append(entry)
+        self._entries[id(entry.receipt)] = entry
         self._bytes += len(entry.data)
+        if self._oldest is None:
+            self._oldest = entry.at
 
     def put_back(self, entries: Iterable[Entry]) -> None:
         """Put nodes that were taken but not sent back at the front, in their order. They had room before."""
-        for entry in reversed(list(entries)):
-            self._entries.appendleft(entry)
-            self._bytes += len(entry.data)
+        behind = self.take_all()
+        for entry in (*entries, *behind):
+            self.put(entry)
+        self._oldest = min((entry.at for entry in self._entries.values()), default=None)
 
     def take(self, receipt: Receipt) -> Entry | None:
         """The node of one receipt, which then waits no more; None if it does not wait here."""
-        for entry in self._entries:
-            if entry.receipt is receipt:
-                self._entries.remove(entry)
-                self._bytes -= len(entry.data)
-                return entry
-        return None
+        entry = self._entries.pop(id(receipt), None)
+        if entry is not None:
+            self._bytes -= len(entry.data)
+        return entry
 
     def take_all(self) -> list[Entry]:
         """All nodes, in order; the queue is empty then."""
-        entries = list(self._entries)
+        entries = list(self._entries.values())
         self._entries.clear()
         self._bytes = 0
+        self._oldest = None
         return entries
 
     def expire(self, now: float) -> list[Entry]:
         """Give up the nodes that are older than the bound; they are returned with their receipts settled."""
-        expired: list[Entry] = []
-        while self._entries and now - self._entries[0].at >= self._max_age:
-            entry = self._entries.popleft()
-            self._bytes -= len(entry.data)
+        if self._oldest is None or now - self._oldest < self._max_age:
+            return []
+        expired = [entry for entry in self._entries.values() if now - entry.at >= self._max_age]
+        for entry in expired:
+            self.take(entry.receipt)
             entry.receipt.state = ReceiptState.EXPIRED
             entry.receipt.reason = f"waited longer than queue_max_age ({self._max_age:g} s)"
-            expired.append(entry)
+        self._oldest = min((entry.at for entry in self._entries.values()), default=None)
         return expired
 
     def next_expiry(self) -> float | None:
-        """When the oldest node reaches the bound, or None if none waits."""
-        return self._entries[0].at + self._max_age if self._entries else None
+        """When the oldest node reaches the bound, or a little before that; None if none waits."""
+        return self._oldest + self._max_age if self._entries and self._oldest is not None else None

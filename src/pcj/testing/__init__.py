@@ -1,4 +1,4 @@
-"""For the tests of whoever uses pcj: an XMPP server in the process, one that says what the test says, and a check of the
+"""For the tests of whoever uses pcj: an XMPP server of its own, one that says what the test says, and a check of the
 order of events.
 
 Needs `pcj[testing]` for TLS.

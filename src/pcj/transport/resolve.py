@@ -107,14 +107,8 @@ async def resolve(
     if name == "localhost" or name.endswith(".localhost"):
         return [Endpoint("localhost", default_port, source="fallback")]
 
-    # Its import takes over 100 ms, once: not on the loop.
-    resolver = await asyncio.to_thread(_make_resolver, nameservers, timeout)
-    answers: list[_Answer] = []
-    if resolver is not None:
-        async with asyncio.TaskGroup() as group:
-            services = (_PLAIN, _DIRECT) if direct_tls_too else (_PLAIN,)
-            tasks = [group.create_task(_ask(resolver, service, name, timeout)) for service in services]
-        answers = [task.result() for task in tasks]
+    services = (_PLAIN, _DIRECT) if direct_tls_too else (_PLAIN,)
+    answers = await _ask_all(services, name, timeout, nameservers)
     return _choose(domain, name, answers, timeout, random, default_port)
 
 
@@ -185,7 +179,29 @@ def _make_resolver(nameservers: Sequence[tuple[str, int]] | None, timeout: float
     return resolver
 
 
-async def _ask(resolver: Resolver, service: str, name: str, timeout: float) -> _Answer:
+async def _ask_all(
+    services: Iterable[str], name: str, timeout: float, nameservers: Sequence[tuple[str, int]] | None
+) -> list[_Answer]:
+    """Query the records of each service; what has not come within `timeout` was not answered."""
+    answers = {service: _Answer(f"{service}.{name}", answered=False) for service in services}
+
+    async def ask(resolver: Resolver, service: str) -> None:
+        answers[service] = await _ask(resolver, service, name)
+
+    try:
+        async with asyncio.timeout(timeout):
+            # The import takes over 100 ms, once: not on the loop. Threads may be busy, so this too has to end.
+            resolver = await asyncio.to_thread(_make_resolver, nameservers, timeout)
+            if resolver is not None:
+                async with asyncio.TaskGroup() as group:
+                    for service in services:
+                        group.create_task(ask(resolver, service))
+    except TimeoutError:
+        pass  # silence is no records (RFC 6120 3.2.2)
+    return list(answers.values())
+
+
+async def _ask(resolver: Resolver, service: str, name: str) -> _Answer:
     """Query one service's records. Never raises about what came: that is in the answer."""
     import dns.asyncbackend
     import dns.exception
@@ -195,11 +211,10 @@ async def _ask(resolver: Resolver, service: str, name: str, timeout: float) -> _
     query = f"{service}.{name}"
     backend = dns.asyncbackend.get_backend("asyncio")
     try:
-        async with asyncio.timeout(timeout):
-            found = await resolver.resolve(dns.name.from_text(query + "."), "SRV", search=False, backend=backend)
+        found = await resolver.resolve(dns.name.from_text(query + "."), "SRV", search=False, backend=backend)
     except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer, dns.name.NameTooLong):
         return _Answer(query)
-    except (dns.exception.DNSException, OSError, TimeoutError):
+    except (dns.exception.DNSException, OSError):
         # Silence, SERVFAIL or nonsense, from all name servers.
         return _Answer(query, answered=False)
     records: list[_Record] = []

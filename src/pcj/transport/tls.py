@@ -132,6 +132,11 @@ class TlsEngine:
         self._incoming.write(data)
         return self._decrypt()
 
+    @property
+    def fault(self) -> TlsError | None:
+        """What ended the session, or None; it may have come behind plaintext that was good."""
+        return self._error
+
     def receive_eof(self) -> bool:
         """Note that the peer's bytes have ended.
 

@@ -71,6 +71,11 @@ class Wire:
         return self._engine.facts
 
     @property
+    def fault(self) -> ProtocolError | None:
+        """What broke TLS behind the bytes that were received last, or None."""
+        return self._engine.fault if self._engine is not None else None
+
+    @property
     def closed_by_peer(self) -> bool:
         """Whether the peer ended TLS."""
         return self._engine is not None and self._engine.peer_closed
@@ -107,11 +112,14 @@ class Wire:
             return False
         if engine is None:
             transport.write(data)
-            return True
+            # A write that fails closes the transport, without a word to us: then nothing of it has left.
+            return not transport.is_closing()
         try:
             for at in range(0, len(data), _TLS_CHUNK):
                 engine.write(data[at : at + _TLS_CHUNK])
                 transport.write(engine.data_to_send())
+                if transport.is_closing():
+                    return at > 0  # something of it may have left
         except TlsError:
             return False
         return True

@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol, cast
+from xml.parsers.expat import ErrorString
 from xml.parsers.expat import errors as expat_errors
 
 from pcj.errors import ProtocolError
@@ -62,8 +63,13 @@ _ENTITY_CODE = expat_errors.codes[expat_errors.XML_ERROR_UNDEFINED_ENTITY]
 _DECLARATION = re.compile(rb"<!(?!\[CDATA\[|--)")
 
 
-def not_well_formed(error: SyntaxError, data: bytes) -> ProtocolError:
-    """Expat's refusal of `data` in the words of RFC 6120 4.9.3 (`ET.ParseError` is a SyntaxError)."""
+def not_well_formed(error: SyntaxError, data: bytes, *, quote: bool = True) -> ProtocolError:
+    """Expat's refusal of `data` in the words of RFC 6120 4.9.3 (`ET.ParseError` is a SyntaxError).
+
+    Args:
+        error: with expat's `code`. data: what it was fed. quote: show its beginning, and where in it the fault is; not
+            where `data` may begin with what is private and without fault, or expat has read more than the peer sent.
+    """
     code = getattr(error, "code", None)
     if isinstance(code, int) and code in _ENCODING_CODES:
         answer = "unsupported-encoding"
@@ -71,6 +77,10 @@ def not_well_formed(error: SyntaxError, data: bytes) -> ProtocolError:
         answer = "restricted-xml"
     else:
         answer = "not-well-formed"
+    if not quote:
+        # Without the name of an entity, which `msg` has.
+        reason = (ErrorString(code) if isinstance(code, int) else None) or "syntax error"
+        return ProtocolError(f"the peer sent what is not well-formed XML ({reason})", answer=answer, came=reason)
     return ProtocolError(
         f"the peer sent what is not well-formed XML ({error.msg}), in {quoted(data)}", answer=answer, came=quoted(data)
     )

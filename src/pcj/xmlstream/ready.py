@@ -264,7 +264,8 @@ class ReadyParser:
                 self._open(expected, previous, elements, data, bool(nodes))
         except (SyntaxError, ProtocolError) as error:
             previous.tail = None
-            self._fail(error if isinstance(error, ProtocolError) else not_well_formed(error, data))
+            # What `data` begins with may be whole stanzas, and expat counts its lines and columns from our primer on.
+            self._fail(error if isinstance(error, ProtocolError) else not_well_formed(error, data, quote=False))
         if kept is not None:
             before.tail = kept
         self._until_due -= len(data)

@@ -10,11 +10,12 @@ import pytest
 
 from pcj.errors import ConfigError, Phase, ProtocolError, Retry
 from pcj.events import Event
-from pcj.protocol import Dialect, dialect_of, register_dialect
+from pcj.protocol import Dialect, Negotiator, dialect_of, register_dialect
 from pcj.protocol import dialect as registry
+from pcj.protocol.actions import Failed
 from pcj.protocol.common import open_stream, receive
 from pcj.protocol.steps import Compute, Enter, Hold, Negotiation, Program, Publish, Send, Session
-from tests.core.protocol.play import client_header, config, perform, play, server_header
+from tests.core.protocol.play import Tokens, client_header, config, perform, play, server_header
 
 KNOCK = "urn:example:knock"
 
@@ -101,6 +102,85 @@ def test_a_phase_or_a_failure_outside_the_negotiations_own_does_not_break_the_dr
     made = config(**OPTIONS)
     assert play(made, [HEADER], dialect=dialect).events == "S STREAM_ERROR"
     assert play(made, ["SILENCE"], dialect=dialect).events == "S STREAM_ERROR"
+
+
+def faulty(where: str) -> Dialect:
+    """A dialect with a fault at a step."""
+
+    def negotiate(negotiation: Negotiation) -> Any:
+        secret = negotiation.config.password
+        if where == "first":
+            raise KeyError(secret)
+        yield from open_stream(negotiation, None)
+        if where == "later":
+            yield Publish(Event.PCJ_AUTHNEGOTIATE)
+            raise KeyError(secret)
+        if where == "step":
+            yield "a step"
+        elif where == "node":
+            yield Send("a node")  # type: ignore[arg-type]  # what is tested
+        return secret
+
+    return dataclasses.replace(DIALECT, negotiate=negotiate)
+
+
+@pytest.mark.parametrize(
+    ("where", "fault", "events"),
+    [
+        ("first", "KeyError", "STREAM_ERROR"),
+        ("later", "KeyError", "S AUTHNEGOTIATE AUTHFAIL"),
+        ("step", "TypeError", "S STREAM_ERROR"),
+        ("node", "NodeError", "S STREAM_ERROR"),
+        ("end", "it returned no Session", "S STREAM_ERROR"),
+    ],
+)
+def test_a_fault_in_a_dialect_ends_the_negotiation_for_good_and_never_shows_its_text(
+    where: str, fault: str, events: str
+) -> None:
+    made = config(**OPTIONS)
+    done = play(made, [HEADER] if where != "first" else [], dialect=faulty(where))
+    assert done.events == events
+    assert done.retry(made) is Retry.FATAL
+    if where != "node":  # that is an error of ours, with a sentence of ours
+        assert str(done.failed.error) == f"a fault in the dialect: {fault}"
+    assert made.password not in str(done.failed.error)
+    assert done.failed.error.__cause__ is None
+    assert done.failed.error.__context__ is None
+
+
+def driver(negotiate: Any) -> Negotiator:
+    """The negotiator alone, for what a play would stumble over itself."""
+    dialect = dataclasses.replace(DIALECT, negotiate=negotiate)
+    return Negotiator(config(**OPTIONS), dialect, token=Tokens(), loopback=False)
+
+
+def test_a_dialect_that_is_no_generator_is_a_fault_in_it() -> None:
+    end = driver(lambda negotiation: None).start(1.0)[-1]
+    assert isinstance(end, Failed)
+    assert str(end.error) == "a fault in the dialect: TypeError"
+
+
+def test_an_interrupt_in_a_dialect_goes_on() -> None:
+    def interrupted(negotiation: Negotiation) -> Program:
+        yield Enter(Phase.STREAM)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        driver(interrupted).start(1.0)
+
+
+def test_a_dialect_that_raises_while_it_is_ended_does_not_hide_why_it_was() -> None:
+    def stubborn(negotiation: Negotiation) -> Program:
+        try:
+            return (yield from negotiate(negotiation))
+        finally:
+            raise KeyError("in the end")
+
+    negotiator = driver(stubborn)
+    negotiator.start(1.0)
+    end = negotiator.receive_eof(2.0)[-1]
+    assert isinstance(end, Failed)
+    assert "we waited for <stream:stream>" in str(end.error)
 
 
 def test_the_same_dialect_may_be_registered_twice_and_another_of_its_name_may_not() -> None:

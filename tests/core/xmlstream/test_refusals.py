@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from pcj.errors import ProtocolError
 from pcj.namespaces import STREAMS
-from pcj.xmlstream import Limits, ReadyParser
+from pcj.xmlstream import Limits, NegotiatingParser, ReadyParser
 from tests.core.pieces import Shape, in_pieces, negotiate, read_ready, same_in_pieces
 
 HEADER = f"<stream:stream xmlns='jabber:client' xmlns:stream='{STREAMS}'>".encode()
@@ -194,6 +195,28 @@ def test_in_the_stream(data: bytes, before: int, answer: str) -> None:
     assert read == negotiated
     assert len(read) == before + 1
     assert read[-1] == ("failure", answer)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [(b"<a></b>", "mismatched tag"), (b"<a>&secret;</a>", "undefined entity"), (b"<p:a/>", "unbound prefix")],
+)
+def test_at_ready_the_error_shows_nothing_of_innocent_stanzas_and_no_place_of_ours(data: bytes, reason: str) -> None:
+    parser = ReadyParser({"": "jabber:client", "stream": STREAMS}, "jabber:client", LIMITS)
+    (whole,) = parser.feed(b"<message><body>a secret</body></message>" + data)
+    assert whole.findtext("{jabber:client}body") == "a secret"
+    assert parser.failure is not None
+    assert str(parser.failure) == f"the peer sent what is not well-formed XML ({reason})"
+    assert parser.failure.came == reason
+
+
+def test_before_ready_the_error_quotes_its_small_piece() -> None:
+    parser = NegotiatingParser(LIMITS)
+    parser.feed(HEADER)
+    parser.next()
+    parser.feed(b"<a></b>")
+    with pytest.raises(ProtocolError, match=r"\(mismatched tag: line 1, .*, in '</b>'"):
+        parser.next()
 
 
 ELEMENT = b"<a b='c'><d>e</d></a>"

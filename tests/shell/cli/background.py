@@ -22,11 +22,11 @@ class Background(Generic[T]):
 
     def __init__(self, it: T, loop: asyncio.AbstractEventLoop) -> None:
         self.it = it
-        self._loop = loop
+        self.loop = loop
 
     def do(self, work: Coroutine[Any, Any, R]) -> R:
         """Run a coroutine there, and wait for it."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(TIMEOUT)
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(TIMEOUT)
 
 
 @contextmanager

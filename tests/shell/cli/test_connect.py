@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -46,7 +47,10 @@ def test_it_shows_the_connection_and_shuts_down(server: Background[Server]) -> N
     assert result.stderr == ""
     assert "PCJ_READY             romeo@localhost/orchard" in result.stdout
     assert "PCJ_SHUTDOWN_FINISH" in result.stdout
-    assert result.stdout.splitlines()[-1].startswith("Connected as romeo@localhost/orchard at ")
+    last = result.stdout.splitlines()[-1]
+    assert re.fullmatch(r"READY was reached as romeo@localhost/orchard after \d+ ms; then it was shut down\.", last), (
+        last
+    )
     assert ROMEO not in result.output
 
 
@@ -70,7 +74,7 @@ def test_every_type_in_lines_of_json_without_the_password(
     records = [json.loads(line) for line in result.stdout.splitlines()]
     assert {record["connection_type"] for record in records} == {kind.upper()}
     assert "PCJ_READY" in [record["event"] for record in records]
-    assert result.stderr.startswith("pcj: Connected as ")
+    assert result.stderr.startswith("pcj: READY was reached as ")
     assert password not in result.output
 
 
@@ -112,6 +116,28 @@ def test_no_tls_is_accepted_only_if_told_so() -> None:
         assert connect(*where, "--no-require-tls").exit_code == 0
 
 
+def test_the_password_itself_goes_out_without_tls_only_if_told_so() -> None:
+    async def handler(reader: StreamReader, writer: StreamWriter) -> None:
+        await reader.readuntil(b"version='1.0'")
+        writer.write(
+            b"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0' "
+            b"id='1'><stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>PLAIN</mechanism>"
+            b"</mechanisms></stream:features>"
+        )
+        if b"<auth" in await reader.readuntil(b">") + await reader.readuntil(b">"):
+            writer.write(b"<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><not-authorized/></failure>")
+        await reader.read()
+
+    with background(lambda: ScriptedServer(handler)) as runs:
+        where = ["romeo@localhost", "--host", runs.it.host, "--port", str(runs.it.port), "--no-require-tls"]
+        refused = connect(*where)
+        assert refused.exit_code == 1
+        assert "--allow-plain" in refused.stdout.rpartition("\n\n")[2]
+        allowed = connect(*where, "--allow-plain")
+        assert "PCJ_AUTHNEGOTIATE     PLAIN" in allowed.stdout
+        assert "--allow-plain" not in allowed.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -122,6 +148,11 @@ def test_no_tls_is_accepted_only_if_told_so() -> None:
         (["romeo@localhost", "--type", "JABBERD14_COMPONENT"], "a component's jid is a domain"),
         (["ro meo@localhost"], "local"),
         (["romeo@localhost", "--port", "0"], "--port"),
+        (["romeo@localhost", "--host", "http://x"], "with --port"),
+        (["romeo@localhost", "--host", "1.2.3.4:5222"], "with --port"),
+        (["romeo@localhost", "--host", "xmpp.example.org:5222"], "with --port"),
+        (["romeo@localhost", "--host", "[::1]:5222"], "with --port"),
+        (["romeo@localhost", "--host", ""], "host must be"),
         (["romeo@localhost", "--timeout", "0"], "--timeout"),
         (["romeo@localhost", "--ca-file", "/does/not/exist"], "--ca-file"),
         (["romeo@localhost", "--password-command", "'unclosed"], "cannot be split"),
@@ -144,6 +175,12 @@ def test_without_any_password_it_says_where_one_can_be_given() -> None:
     assert result.exit_code == 2
     assert "PCJ_PASSWORD" in result.stderr
     assert "--password-command" in result.stderr
+
+
+def test_an_empty_password_is_none() -> None:
+    result = connect("romeo@localhost", password="")
+    assert result.exit_code == 2
+    assert "there is no password" in result.stderr
 
 
 def test_the_password_of_a_command_is_its_first_line_and_no_shell_is_asked(server: Background[Server]) -> None:
@@ -170,7 +207,29 @@ def test_it_waits_no_longer_than_it_was_told() -> None:
     assert result.exit_code == 1
     assert "pcj: not READY within 0.3 s" in result.stderr
     assert "PCJ_SHUTDOWN_FINISH" in result.stdout
-    assert "but not ready as romeo@localhost yet" in " ".join(result.stdout.split())
+    said = " ".join(result.stdout.rpartition("\n\n")[2].split())
+    assert said.startswith("READY was not reached; then it was shut down. Before that: Connected at ")
+    assert "but not ready as romeo@localhost yet" in said
+
+
+def test_what_is_said_at_the_end_is_true_then() -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        where = ["romeo@localhost", "--host", "127.0.0.1", "--port", str(bound.getsockname()[1])]
+        result = connect(*where, "--stay", "--timeout", "0.4")
+    assert result.exit_code == 1
+    said = " ".join(result.stdout.rpartition("\n\n")[2].split())
+    assert "refused the connection" in said
+    assert "next attempt" not in said
+
+
+def test_an_ipv6_address_and_a_socket_are_hosts() -> None:
+    with socket.socket(socket.AF_INET6) as bound:
+        bound.bind(("::1", 0))
+        port = str(bound.getsockname()[1])
+        for host in ("::1", "[::1]"):
+            assert connect("romeo@localhost", "--host", host, "--port", port).exit_code == 1
+    assert connect("romeo@localhost", "--host", "/does/not/exist:1").exit_code == 1
 
 
 def test_remote_text_cannot_touch_the_terminal() -> None:
@@ -229,7 +288,7 @@ def test_it_stays_until_a_signal_and_then_shuts_down_in_order(
     events = [json.loads(line)["event"] for line in stdout.splitlines()]
     assert events[0] == "PCJ_STREAMEND"
     assert events[-1] == "PCJ_SHUTDOWN_FINISH"
-    assert stderr.startswith("pcj: Connected as romeo@localhost/orchard")
+    assert stderr.startswith("pcj: READY was reached as romeo@localhost/orchard after ")
 
 
 def test_while_it_stays_it_reconnects_and_a_fatal_end_ends_it(server: Background[Server]) -> None:
@@ -245,7 +304,7 @@ def test_while_it_stays_it_reconnects_and_a_fatal_end_ends_it(server: Background
     server.do(server.it.close_stream("romeo@localhost/orchard", "conflict"))
     _, stderr = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 1
-    assert stderr.startswith("pcj: Not connected as romeo@localhost/orchard")
+    assert stderr.splitlines()[-1].startswith("pcj: Not connected as romeo@localhost/orchard: the connection was lost.")
 
 
 def test_a_reader_that_leaves_ends_it_without_noise(server: Background[Server]) -> None:

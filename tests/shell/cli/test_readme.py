@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from functools import partial
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import Element
 
 import pytest
 from click.testing import CliRunner
@@ -13,31 +15,76 @@ from click.testing import CliRunner
 import pcj
 from pcj.broker import Broker
 from pcj.cli.group import pcj as command
-from pcj.cli.play import Companion
-from tests.shell.cli.background import background, make_server
+from pcj.errors import ConnectionFailed
+from pcj.events import Event
+from pcj.namespaces import STREAMS
+from pcj.protocol import dialect
+from pcj.stanza import error_condition, iq, message
+from pcj.testing import ScriptedServer
+from tests.shell.cli.background import TIMEOUT, background, make_server
 
 ROOT = Path(__file__).parents[3]
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_example_works_as_written(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_example_works_as_written(monkeypatch: pytest.MonkeyPatch) -> None:
     (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    romeo = "romeo@example.org"
     with background(lambda: make_server(domain="example.org")) as runs:
-        where: dict[str, Any] = {"host": runs.it.host, "port": runs.it.client_port, "ca_file": runs.it.ca_file}
+        server = runs.it
+        where: dict[str, Any] = {"host": server.host, "port": server.client_port, "ca_file": server.ca_file}
 
-        async def juliet_answers() -> Broker:
-            broker = Broker("XMPP", "juliet@example.org/balcony", password="s3cret-of-juliet", **where)
-            Companion(broker)
-            await broker.connect()
-            return broker
+        async def juliet_is_echoed() -> list[str | None]:
+            async with Broker("XMPP", "juliet@example.org/balcony", password="s3cret-of-juliet", **where) as juliet:
+                await server.wait_for_session(f"{romeo}/orchard", timeout=TIMEOUT)
+                # What is no chat message with a body is not echoed: the first echo is that of the last.
+                juliet.output(message(to=f"{romeo}/orchard", type="chat"))
+                juliet.output(message(to=f"{romeo}/orchard", type="headline", body="no"))
+                heard = [await juliet.return_to_sender(iq(to=f"{romeo}/orchard", payload=Element("{urn:x}x")))]
+                echoed = asyncio.create_task(juliet.wait_for(Event.PCJ_NODERECEIVED, timeout=TIMEOUT))
+                await asyncio.sleep(0)  # it listens
+                juliet.output(message(to=f"{romeo}/orchard", type="chat", body="O Romeo"))
+                node = (await echoed).node
+                assert node is not None
+                await server.drop(f"{romeo}/orchard")
+                return [error_condition(heard[0])[1], node.get("from"), node.get("type"), node.findtext("{*}body")]
 
-        juliet = runs.do(juliet_answers())
+        juliet = asyncio.run_coroutine_threadsafe(juliet_is_echoed(), runs.loop)
         # Only where the server is, and the password, are not as written.
         elsewhere = partial(Broker, **where)
         monkeypatch.setattr(pcj, "Broker", elsewhere)
         exec(compile(example.replace('"secret"', '"s3cret-of-romeo"'), "README.md", "exec"), {"__name__": "__main__"})  # noqa: S102
-        runs.do(juliet.shutdown())
-    assert capsys.readouterr().out == "hello\n"
+        assert juliet.result(TIMEOUT) == ["service-unavailable", f"{romeo}/orchard", "chat", "O Romeo"]
+
+
+def test_the_dialect_of_the_architecture_works_as_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", ARCHITECTURE, re.DOTALL)
+    registered = dict(dialect._registry)
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for answer in (f"<stream:stream xmlns='jabber:client' xmlns:stream='{STREAMS}' id='s1'>", knocked):
+            await reader.read(4096)
+            writer.write(answer.encode())
+        await reader.read()
+
+    async def main() -> str:
+        async with ScriptedServer(handler) as server:
+            where: dict[str, Any] = {"host": server.host, "port": server.port, "require_tls": False}
+            names: dict[str, Any] = {}
+            monkeypatch.setattr(pcj, "Broker", partial(Broker, **where))
+            monkeypatch.setattr(dialect, "_registry", dict(registered))
+            exec(compile(example, "architecture.md", "exec"), names)  # noqa: S102
+            try:
+                async with names["broker"] as broker:
+                    return f"{broker.jid} {broker.sid}"
+            except ConnectionFailed as error:
+                return f"{error.failure.phase}: {error}"
+
+    knocked = "<come-in xmlns='urn:example:knock'/>"
+    assert asyncio.run(main()) == "romeo@example.org s1"
+    knocked = "<go-away/>"
+    assert asyncio.run(main()).startswith("authenticate: the server sent <go-away>")
 
 
 def test_its_links_lead_somewhere() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random as chance
+import threading
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import pytest
@@ -189,6 +191,26 @@ def test_a_silent_name_server_is_no_records() -> None:
     # RFC 6120 3.2.2: "If the initiating entity does not receive a response to its SRV query, it SHOULD attempt the
     # fallback process".
     assert texts(find({PLAIN: None, DIRECT: None}, timeout=0.05).endpoints) == ["example.org:5222 fallback"]
+
+
+def test_threads_that_are_busy_do_not_lengthen_the_search() -> None:
+    async def run() -> None:
+        busy = threading.Event()
+        with ThreadPoolExecutor(1) as executor:
+            loop = asyncio.get_running_loop()
+            loop.set_default_executor(executor)
+            try:
+                loop.run_in_executor(None, busy.wait)
+                async with asyncio.timeout(10):
+                    endpoints = await resolve(
+                        "example.org", direct_tls_too=True, timeout=0.05, random=lambda: 0.0, nameservers=[]
+                    )
+            finally:
+                busy.set()
+        # Nothing was asked, so nothing was answered: as for a silent name server.
+        assert texts(endpoints) == ["example.org:5222 fallback"]
+
+    asyncio.run(run())
 
 
 def test_silence_about_one_service_does_not_hide_the_other() -> None:

@@ -6,16 +6,28 @@ import xml.etree.ElementTree as ET
 from collections.abc import Generator
 from typing import Any
 
-from pcj.errors import Phase, ProtocolError, Retry, SaslError
+from pcj.config import Config
+from pcj.errors import ConfigError, Phase, ProtocolError, Retry, SaslError
 from pcj.events import Event
 from pcj.namespaces import SASL as NS
 from pcj.protocol.common import name_of, receive
 from pcj.protocol.features.feature import Fact, Feature, Progress
 from pcj.protocol.steps import Compute, Negotiation, Publish, Send, Step
-from pcj.sasl import Challenge, Credentials, Limits, choose, decode_data, decode_success, encode_data, refusal
+from pcj.sasl import (
+    MECHANISMS,
+    Challenge,
+    Credentials,
+    Limits,
+    choose,
+    decode_data,
+    decode_success,
+    encode_data,
+    refusal,
+)
+from pcj.sasl.saslprep import prepare_identity, prepare_password
 from pcj.stanza import Node
 
-__all__ = ["SASL"]
+__all__ = ["SASL", "check_credentials"]
 
 _MECHANISMS = f"{{{NS}}}mechanisms"
 #: Names in a server's list that are looked at; no server has near as many.
@@ -102,6 +114,20 @@ def _negotiate(negotiation: Negotiation, progress: Progress, features: Node) -> 
                 came=name_of(answer),
             )
     yield Publish(Event.PCJ_AUTHSUCCESS, detail={"mechanism": mechanism.name})
+
+
+def check_credentials(config: Config) -> None:
+    """Refuse what no mechanism could send, or what none of ours is called (RFC 4013, RFC 4422 3.1).
+
+    Raises:
+        ConfigError: the password or the name cannot be prepared, or a mechanism is unknown.
+    """
+    prepare_password(config.password)
+    prepare_identity(config.login)
+    known = [mechanism.name for mechanism in MECHANISMS]
+    unknown = [name for name in config.sasl_mechanisms or () if name not in known]
+    if unknown:
+        raise ConfigError(f"pcj does not know {', '.join(unknown)}; sasl_mechanisms may name {', '.join(known)}")
 
 
 SASL = Feature(
