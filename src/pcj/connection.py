@@ -390,7 +390,9 @@ class Connection(asyncio.Protocol):
         self._close_sent = True
         error = stream_error(condition) if condition is not None else b""
         due = self._header_sent and not (self._wire is not None and self._wire.handshaking)
-        if due and self._transmit(error + STREAM_CLOSE):
+        if due and self._wire is not None and not self._wire.closing:
+            # Handed over, whatever the network makes of it: the order of events does not hang on its timing (C3).
+            self._transmit(error + STREAM_CLOSE)
             self._fire(Event.PCJ_STREAMEND)
         self._settle_close()
         if self._peer_closed or not due:
