@@ -158,6 +158,7 @@ class Broker:
             failure=link.failure,
             held=self._outbox.held,
             shut=link.shut,
+            waiting=self._dispatcher.backlog if connection is not None and connection.paused else 0,
             retry_in=retry_in,
         )
 
@@ -406,7 +407,9 @@ class Broker:
         if pending:
             bound = max(bound * _BACKLOG_FACTOR, _PENDING_BACKLOG)
         if self._dispatcher.backlog >= bound:
-            connection.pause_reading()
+            if connection.pause_reading():
+                waiting = f"{self._dispatcher.backlog} statuses wait for coroutine handlers: nothing is read until then"
+                self._dispatcher.fire(Event.WARNING, detail={"what": waiting})
             if self._dispatcher.backlog >= max(bound * _BACKLOG_FACTOR, _PENDING_BACKLOG):
                 connection.give_up()  # we closed, and the peer goes on and on
         elif pending or self._dispatcher.backlog <= bound // 2:

@@ -213,11 +213,15 @@ class Connection(asyncio.Protocol):
         if not self._flushing:
             self._flush()
 
-    def pause_reading(self) -> None:
-        """Take no more from the network until `resume_reading`."""
+    @property
+    def paused(self) -> bool:
+        """Whether nothing is read for now."""
+        return self._wire is not None and self._wire.paused
+
+    def pause_reading(self) -> bool:
+        """Take no more from the network until `resume_reading`; whether it did until now."""
         # Elsewhere an answer is awaited, or the peer's close, and a deadline runs: slow handlers must not make it pass.
-        if self._wire is not None and self._state is State.READY:
-            self._wire.pause_reading()
+        return self._wire is not None and self._state is State.READY and self._wire.pause_reading()
 
     def resume_reading(self) -> None:
         """Go on reading."""

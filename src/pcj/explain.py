@@ -55,12 +55,14 @@ def explain(
     held: int,
     retry_in: float | None,
     shut: bool = False,
+    waiting: int = 0,
 ) -> str:
     """One to three sentences.
 
     Args:
         state: of the broker. jid: who it is. where: the address, or "". doing: the phase, while it negotiates.
         failure: the last one, or None. held: nodes that wait in the queue. retry_in: seconds to the next attempt.
+        waiting: statuses that wait for coroutine handlers, where nothing is read because of them; else 0.
         shut: the last link was shut down, and nothing was asked for since; a failure that there was explains more.
     """
     at = f" at {where}" if where else ""
@@ -83,6 +85,8 @@ def explain(
             else:
                 why = "the connection was lost" if failure.phase is Phase.READY else "the last attempt failed"
             said = f"Not connected as {jid}: {why}."
+    if waiting:
+        said += f" Nothing is read, because {waiting} statuses wait for coroutine handlers."
     if failure is not None and state is not State.READY:
         said += f" {_sentence(failure.message)}" if failure.message else ""
         if state is State.IDLE:

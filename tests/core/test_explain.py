@@ -21,14 +21,29 @@ def said(
     held: int = 0,
     retry_in: float | None = None,
     shut: bool = False,
+    waiting: int = 0,
 ) -> str:
-    return explain(state, jid=JID, where=where, doing=doing, failure=failure, held=held, retry_in=retry_in, shut=shut)
+    return explain(
+        state,
+        jid=JID,
+        where=where,
+        doing=doing,
+        failure=failure,
+        held=held,
+        retry_in=retry_in,
+        shut=shut,
+        waiting=waiting,
+    )
 
 
 @pytest.mark.parametrize(
     ("sentences", "expected"),
     [
         (said(State.IDLE), f"Not connected as {JID}: nobody asked for it."),
+        (
+            said(State.READY, waiting=7),
+            f"Connected as {JID}. Nothing is read, because 7 statuses wait for coroutine handlers.",
+        ),
         (
             said(State.IDLE, failure=REFUSED),
             f"Not connected as {JID}: the last attempt failed. example.org refused the connection. "

@@ -529,8 +529,11 @@ def test_reading_pauses_while_coroutine_handlers_cannot_keep_up() -> None:
                 heard.append(status.seq)
 
             broker.subscribe(Event.PCJ_NODERECEIVED, slow)
+            record = Record(broker)
             await broker.connect()
             await taken.wait()
+            assert "wait for coroutine handlers" in broker.explain()
+            assert len(record.of(Event.WARNING)) == 1
             gate.set()
             await broker.wait_for(Event.PCJ_SOCKETDISCONNECT)
             broker.halt()

@@ -22,7 +22,7 @@ class Wire:
 
     Attributes:
         address, local: "host:port" of both ends. loopback: whether it stays on this machine.
-        handshaking: TLS was begun and does not stand yet.
+        handshaking: TLS was begun and does not stand yet. paused: nothing is read for now.
     """
 
     def __init__(self, transport: asyncio.Transport, high_water: int) -> None:
@@ -30,6 +30,7 @@ class Wire:
         self._transport = transport
         self._engine: TlsEngine | None = None
         self.handshaking = False
+        self.paused = False
         self.address = address_of(transport)
         self.local = address_of(transport, local=True)
         self.loopback = is_loopback(transport)
@@ -132,15 +133,20 @@ class Wire:
 
     # ---- the flow, and the end
 
-    def pause_reading(self) -> None:
-        """Take no more from the network until `resume_reading`."""
-        if not self._transport.is_closing() and self._transport.is_reading():
-            self._transport.pause_reading()
+    def pause_reading(self) -> bool:
+        """Take no more from the network until `resume_reading`; whether it did until now."""
+        if self.paused or self._transport.is_closing():
+            return False
+        self.paused = True
+        self._transport.pause_reading()
+        return True
 
     def resume_reading(self) -> None:
         """Go on reading."""
-        if not self._transport.is_closing() and not self._transport.is_reading():
-            self._transport.resume_reading()
+        if self.paused:
+            self.paused = False
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
 
     @property
     def closing(self) -> bool:
