@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import os
 import random
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
@@ -410,7 +411,12 @@ class Link:
         raise ConnectionFailed(dataclasses.replace(failures[0], message=message))
 
     def _attempted(self, address: str, error: BaseException | None) -> None:
-        outcome = "connected" if error is None else str(error) or type(error).__name__
+        if error is None:
+            outcome = "connected"
+        elif isinstance(error, OSError) and error.errno is not None:
+            outcome = os.strerror(error.errno).lower()  # asyncio's own words name the call, not the cause
+        else:
+            outcome = str(error) or type(error).__name__
         self._dispatcher.fire(Event.ATTEMPT, None, error, {"address": address, "outcome": outcome})
 
     def _stopped(self) -> bool:
