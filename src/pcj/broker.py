@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from types import TracebackType
@@ -81,7 +82,7 @@ class Broker:
         if self._dialect.check is not None:
             self._dialect.check(config)
         self._dispatcher = Dispatcher(
-            lambda: asyncio.get_running_loop().time(),
+            time.monotonic,
             config.inbound_backlog,
             name=config.alias or str(self._account),
         )

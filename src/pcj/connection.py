@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import deque
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from typing import Protocol, cast
@@ -20,7 +19,7 @@ from pcj.events import NO_DETAIL, Event
 from pcj.protocol import Dialect, Negotiator
 from pcj.protocol.actions import Action, BeginTls, Compute, Established, Failed, Fire, Write
 from pcj.protocol.steps import Session
-from pcj.queue import Entry, Receipt, ReceiptState
+from pcj.queue import Entry, Receipt, ReceiptState, WriteBuffer
 from pcj.stanza import Node
 from pcj.transport.tls import TlsError
 from pcj.transport.wire import Wire
@@ -88,8 +87,7 @@ class Connection(asyncio.Protocol):
         self._negotiator: Negotiator | None = None
         self._parser: ReadyParser | None = None
         self._state = State.NEW
-        self._outbound: deque[Entry] = deque()
-        self._outbound_bytes = 0
+        self._outbound = WriteBuffer()
         self._flush_scheduled = False
         self._paused = False
         self._dispatching = False
@@ -198,12 +196,11 @@ class Connection(asyncio.Protocol):
     @property
     def outbound(self) -> tuple[int, int]:
         """(nodes, bytes) that wait because the network takes no more."""
-        return len(self._outbound), self._outbound_bytes
+        return len(self._outbound), self._outbound.size
 
     def send(self, entry: Entry) -> None:
         """Send a node: with all others of this turn of the loop, in one write."""
         self._outbound.append(entry)
-        self._outbound_bytes += len(entry.data)
         if not self._dispatching and not self._flush_scheduled:
             self._flush_scheduled = True
             self._loop.call_soon(self._flush)
@@ -349,15 +346,10 @@ class Connection(asyncio.Protocol):
             return
         outbound = self._outbound
         if outbound:
-            if self._outbound_bytes <= self._config.write_high_water:
-                entries = list(outbound)
-                outbound.clear()
-                self._outbound_bytes = 0
-            else:
-                entries = self._take(self._config.write_high_water)
+            # In parts, where there is much: so that a pause of the transport is seen in time.
+            entries = outbound.take(self._config.write_high_water)
             if not self._transmit(b"".join([entry.data for entry in entries])):
-                outbound.extendleft(reversed(entries))
-                self._outbound_bytes += sum(len(entry.data) for entry in entries)
+                outbound.put_back(entries)
                 if self._wire is not None and self._wire.fault is not None:
                     self._broken(self._wire.fault)
                 return
@@ -376,16 +368,6 @@ class Connection(asyncio.Protocol):
                 self._loop.call_soon(self._flush)
         if self._state is State.CLOSING and not outbound:
             self._send_close()
-
-    def _take(self, size: int) -> list[Entry]:
-        """The first entries up to `size` bytes, at least one: so that a pause of the transport is seen in time."""
-        entries: list[Entry] = []
-        while self._outbound and (not entries or size >= len(self._outbound[0].data)):
-            entry = self._outbound.popleft()
-            size -= len(entry.data)
-            self._outbound_bytes -= len(entry.data)
-            entries.append(entry)
-        return entries
 
     def _send_close(self, condition: str | None = None) -> None:
         """Our closing tag, behind a stream error if one is due; never before a header of ours, never twice."""
@@ -546,19 +528,11 @@ class Connection(asyncio.Protocol):
 
     def withdraw(self, receipt: Receipt) -> Entry | None:
         """Take back a node that still waits here; None if it does not."""
-        for entry in self._outbound:
-            if entry.receipt is receipt:
-                self._outbound.remove(entry)
-                self._outbound_bytes -= len(entry.data)
-                return entry
-        return None
+        return self._outbound.withdraw(receipt)
 
     def take_unsent(self) -> list[Entry]:
         """The nodes that never reached the network, in order; they are the owner's again."""
-        entries = list(self._outbound)
-        self._outbound.clear()
-        self._outbound_bytes = 0
-        return entries
+        return self._outbound.take_all()
 
     def _fire(
         self,

@@ -179,7 +179,7 @@ class Status:
 
     Attributes:
         event: which one; for a filter or a reply that was asked for by a name of the user's own, that name.
-        at: when, in seconds of the event loop's monotonic clock.
+        at: when, in seconds of `time.monotonic`.
         seq: its place in the broker's one order of events, from 1.
         node: the node it is about, or None.
         error: the error it is about, or None.

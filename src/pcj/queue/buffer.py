@@ -1,0 +1,63 @@
+"""What waits to be written to one connection, because the network takes no more or the turn of the loop is not over."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from pcj.queue.receipt import Entry, Receipt
+
+__all__ = ["WriteBuffer"]
+
+
+class WriteBuffer:
+    """Nodes in the order they are to go. `size`: bytes of all that wait."""
+
+    __slots__ = ("_entries", "size")
+
+    def __init__(self) -> None:
+        self._entries: deque[Entry] = deque()
+        self.size = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def append(self, entry: Entry) -> None:
+        """Add a node at the end."""
+        self._entries.append(entry)
+        self.size += len(entry.data)
+
+    def take(self, size: int) -> list[Entry]:
+        """The first nodes, of up to `size` bytes together, but at least one where there is one; they wait no more."""
+        waiting = self._entries
+        if self.size <= size:
+            entries = list(waiting)
+            waiting.clear()
+            self.size = 0
+            return entries
+        entries = []
+        while waiting and (not entries or size >= len(waiting[0].data)):
+            entry = waiting.popleft()
+            size -= len(entry.data)
+            self.size -= len(entry.data)
+            entries.append(entry)
+        return entries
+
+    def put_back(self, entries: Iterable[Entry]) -> None:
+        """Put nodes that were taken but not written back at the front, in their order."""
+        for entry in reversed(list(entries)):
+            self._entries.appendleft(entry)
+            self.size += len(entry.data)
+
+    def withdraw(self, receipt: Receipt) -> Entry | None:
+        """The node of one receipt, which then waits no more; None if it does not wait here."""
+        for entry in self._entries:
+            if entry.receipt is receipt:
+                self._entries.remove(entry)
+                self.size -= len(entry.data)
+                return entry
+        return None
+
+    def take_all(self) -> list[Entry]:
+        """All nodes, in order; none waits then."""
+        return self.take(self.size)
