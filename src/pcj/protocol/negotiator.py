@@ -95,6 +95,14 @@ def _base64(text: str) -> str:
     return base64.b64encode(text.encode("utf-8", "surrogatepass")).decode()
 
 
+def _place_of(error: Exception) -> str:
+    """Where it was raised, "file.py:12": for whoever mends it, in place of its text."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}" if trace is not None else "?"
+
+
 class Negotiator:
     """Drives one dialect over one connection.
 
@@ -302,7 +310,7 @@ class Negotiator:
             return self._fail(ProtocolError(str(error), retry=Retry.FATAL))
         except Exception as error:
             # A dialect from outside (register_dialect) has a bug. Its text stays untold: it may quote a secret.
-            what = f"a fault in the dialect: {type(error).__name__}"
+            what = f"a fault in the dialect: {type(error).__name__} at {_place_of(error)}"
             return self._fail(ProtocolError(what, retry=Retry.FATAL))
 
     def _proceed(self, look: Callable[..., object], *arguments: str) -> list[Action]:
