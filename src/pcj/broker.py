@@ -154,7 +154,7 @@ class Broker:
         return explain(
             link.state,
             jid=self.jid,
-            where=connection.address if connection is not None else "",
+            where=connection.where if connection is not None else "",
             doing=connection.phase if connection is not None else "",
             failure=link.failure,
             held=self._outbox.held,
@@ -194,6 +194,8 @@ class Broker:
 
     def halt(self) -> None:
         """Cut the connection now and for good; requests fail, nothing more can be output."""
+        if self._link.state is State.HALTED:
+            return  # from a handler of the halt's own events, whose last ones are still to be told
         self._outbox.refuse()
         self._link.halt()
         self._dispatcher.close()
@@ -261,9 +263,13 @@ class Broker:
         if node.tag.endswith("iq") and node.get("type") in ("result", "error"):
             raise NodeError(f"an iq of type {node.get('type')!r} is itself a reply: nobody answers it (RFC 6120 8.2.3)")
 
-        def send() -> Receipt:
+        def start() -> None:
             self._outbox.tell(Event.PCJ_RTS_START, entry)
-            return self._outbox.give(entry)
+            self._outbox.give(entry)
+
+        def send() -> None:
+            # A handler of RTS_START that outputs comes behind it, and cannot take the room that was found for it.
+            self._dispatcher.together(start)
 
         identity = made or node.get("id") or ""
         future = self._requester.ask(identity, node.get("to"), seconds, event, entry.receipt, send)
@@ -321,6 +327,7 @@ class Broker:
     def events(self, *events: str) -> AsyncIterator[Status]:
         """Each status of these events (without any: of all) from now on, for `async for`.
 
+        Who reads PCJ_NODERECEIVED by that name is taken to answer the IQ requests among them, as with `subscribe`.
         It ends when the link has ended for good; make a new one for the next `connect`. For a slow reader at most
         `Config.inbound_backlog` wait; past that a BACKLOG_GAP says how many it missed.
         """

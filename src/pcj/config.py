@@ -25,6 +25,7 @@ _CHOICES: Final = {
 }
 #: May be left out, but not empty.
 _NOT_EMPTY: Final = ("username", "alias", "version", "xmlns", "stream", "bind_domain", "tls_name", "sasl_mechanisms")
+_MAY_BE_ZERO: Final = ("max_redirects",)
 _ORDERED: Final = (
     ("min_scram_iterations", "max_scram_iterations"),
     ("reconnect_delay", "reconnect_delay_max"),
@@ -88,7 +89,7 @@ class Config:
 
     TLS
         require_tls: by default True for XMPP and JABBERD20_COMPONENT; for LEGACY and JABBERD14_COMPONENT True unless
-            the link stays on loopback.
+            the link stays on loopback or a Unix socket, and the user named it: not where DNS or a redirect did.
         direct_tls: TLS from the first byte (XEP-0368). Without port: 5223 for clients; without host: only the
             `_xmpps-client` records.
         verify_tls: check the certificate.
@@ -119,7 +120,8 @@ class Config:
         max_stanza_bytes, max_depth, max_elements: of one top-level element from the peer. max_outbound_bytes: of one
         of ours; the default is what common servers take from a client (they end the link for more).
         queue_max_nodes, queue_max_bytes, queue_max_age: of the outbound queue. max_pending_requests: unanswered
-        requests. inbound_backlog: statuses waiting for all coroutine handlers together, and for each iterator.
+        requests. max_redirects: how often in a row the server may send us on to another host; 0: never.
+        inbound_backlog: statuses waiting for all coroutine handlers together, and for each iterator.
         write_high_water: bytes handed to the transport and not yet taken by the network, past which nodes stay queued.
     """
 
@@ -182,6 +184,7 @@ class Config:
     queue_max_bytes: int = 67_108_864
     queue_max_age: float = 86_400.0
     max_pending_requests: int = 10_000
+    max_redirects: int = 5
     inbound_backlog: int = 1_000
     write_high_water: int = 1_048_576
 
@@ -229,7 +232,9 @@ class Config:
         if isinstance(value, tuple) and not all(isinstance(item, str) for item in value):
             raise ConfigError(f"{name} must be a tuple of str")
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if number and name != "port" and not 0 < value < float("inf"):
+        if number and name in _MAY_BE_ZERO and value < 0:
+            raise ConfigError(f"{name} must not be less than 0, not {value!r}")
+        if number and name not in _MAY_BE_ZERO and name != "port" and not 0 < value < float("inf"):
             raise ConfigError(f"{name} must be greater than 0, not {value!r}")
 
     @property

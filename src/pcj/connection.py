@@ -11,6 +11,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
+from functools import partial
 from typing import Protocol, cast
 
 from pcj.config import Config
@@ -21,7 +22,9 @@ from pcj.protocol.actions import Action, BeginTls, Compute, Established, Failed,
 from pcj.protocol.steps import Session
 from pcj.queue import Entry, Receipt, ReceiptState, WriteBuffer
 from pcj.stanza import Node
-from pcj.transport.tls import TlsError
+from pcj.transport.names import is_local_name
+from pcj.transport.resolve import Endpoint
+from pcj.transport.tls import Begun, TlsError
 from pcj.transport.wire import Wire
 from pcj.xmlstream import Limits, ReadyParser
 from pcj.xmlstream.framing import STREAM_CLOSE, stream_error
@@ -46,6 +49,9 @@ class Owner(Protocol):
     ) -> None: ...
 
     def wants(self, event: str) -> bool: ...
+
+    def together(self, callback: Callable[[], None]) -> None:
+        """Call back at once; all that it fires is told before any handler can change what follows."""
 
     def connection_ready(self, session: Session) -> None: ...
 
@@ -75,13 +81,20 @@ class Connection(asyncio.Protocol):
 
     Args:
         owner: whom to tell. config, dialect: what to negotiate. tls_name: the name the certificate must bear.
+        endpoint: what it was connected to; by default what the user named.
+
+    Attributes:
+        address: of the server, "192.0.2.7:5222". where: the same, behind the host's name if it has one.
     """
 
-    def __init__(self, owner: Owner, config: Config, dialect: Dialect, *, tls_name: str) -> None:
+    def __init__(
+        self, owner: Owner, config: Config, dialect: Dialect, *, tls_name: str, endpoint: Endpoint | None = None
+    ) -> None:
         self._owner: Owner | None = owner
         self._config = config
         self._dialect = dialect
         self._tls_name = tls_name
+        self._endpoint = endpoint
         self._loop = asyncio.get_running_loop()
         self._wire: Wire | None = None
         self._negotiator: Negotiator | None = None
@@ -94,12 +107,13 @@ class Connection(asyncio.Protocol):
         self._flushing = False
         self._header_sent = False
         self._close_sent = False
+        self._unread = False  # the peer ended the stream: what waits it would not read
         self._peer_closed = False
         self._before_close: list[Callable[[], None]] = []
         self._error: BaseException | None = None
         self._socket_error: BaseException | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self.address = ""
+        self.address = self.where = ""
 
     # ---- what asyncio calls
 
@@ -110,12 +124,14 @@ class Connection(asyncio.Protocol):
             transport.abort()
             return
         wire = self._wire = Wire(transport, self._config.write_high_water)
-        self.address = wire.address
+        self.address = self.where = wire.address
+        if self._endpoint is not None:
+            self.where = self._endpoint.at(wire.address)
         self._state = State.NEGOTIATING
         self._fire(Event.PCJ_CONNECTED, detail={"address": wire.address, "local": wire.local})
         if self._state is not State.NEGOTIATING:
             return  # a handler ended it
-        self._negotiator = Negotiator(self._config, self._dialect, token=token, loopback=wire.loopback)
+        self._negotiator = Negotiator(self._config, self._dialect, token=token, loopback=self._local)
         self._perform(self._negotiator.start(self._loop.time()))
 
     def data_received(self, data: bytes) -> None:
@@ -154,8 +170,7 @@ class Connection(asyncio.Protocol):
         if self._state is State.NEGOTIATING and self._negotiator is not None:
             # The negotiation ends with its own event first.
             self._socket_error = error
-            reason = f"the connection broke: {error}" if error is not None else "the server closed the connection"
-            self._perform(self._negotiator.failed(ProtocolError(reason, came=reason), self._loop.time()))
+            self._perform(self._negotiator.receive_eof(self._loop.time(), error))
         elif self._state is State.READY:
             self._error = self._socket_error = error or ConnectionResetError("the connection broke")
         self._negotiator = None
@@ -187,6 +202,24 @@ class Connection(asyncio.Protocol):
     def ready(self) -> bool:
         """Whether stanzas can be sent."""
         return self._state is State.READY
+
+    @property
+    def guarded(self) -> bool:
+        """Whether TLS stands here, or would have had to."""
+        wire = self._wire
+        return wire is not None and (wire.secured or self._dialect.tls_required(self._config, loopback=self._local))
+
+    @property
+    def _local(self) -> bool:
+        """Whether the link stays on this machine because the user wanted that.
+
+        Not where DNS or a server said it: they prove nothing, and could by that take TLS away.
+        """
+        if self._wire is None or not self._wire.loopback:
+            return False
+        if self._endpoint is None or self._endpoint.source == "given":
+            return True
+        return self._endpoint.source == "fallback" and is_local_name(self._config.account.ascii_domain)
 
     @property
     def phase(self) -> str:
@@ -224,6 +257,10 @@ class Connection(asyncio.Protocol):
         """Go on reading."""
         if self._wire is not None:
             self._wire.resume_reading()
+
+    def hold(self) -> None:
+        """Send no more nodes: the peer has ended the stream with an error, and would not read them."""
+        self._unread = True
 
     def close(self, then: Callable[[], None] | None = None, *, flush: bool = True) -> None:
         """End the stream in good order: what waits goes out, then our closing tag; the peer's is waited for.
@@ -342,7 +379,7 @@ class Connection(asyncio.Protocol):
     def _flush(self) -> None:
         """One write for all that waits, while the network takes it."""
         self._flush_scheduled = False
-        if self._paused or self._close_sent:
+        if self._paused or self._close_sent or self._unread:
             return
         outbound = self._outbound
         if outbound:
@@ -398,10 +435,14 @@ class Connection(asyncio.Protocol):
 
     def _perform(self, actions: list[Action]) -> None:
         """Carry out what the negotiator asks for, in order."""
-        for action in actions:
+        for index, action in enumerate(actions):
             if self._negotiator is None:
                 return  # a handler of an event ended the connection meanwhile
             if isinstance(action, Fire):
+                if action.error is not None and self._owner is not None:
+                    # The peer's error, what it means for the phase, and the end are one: a handler cannot part them.
+                    self._owner.together(partial(self._fail, actions[index:]))
+                    return
                 if action.event == Event.PCJ_STREAMSTART:
                     self._header_sent = True
                 self._fire(action.event, action.node, action.error, action.detail)
@@ -411,10 +452,7 @@ class Connection(asyncio.Protocol):
                 self._compute(action)
             elif isinstance(action, BeginTls):
                 self._begin_tls()
-            elif isinstance(action, Failed):
-                self._negotiation_failed(action)
-                return
-            else:
+            elif isinstance(action, Established):
                 self._established(action)
                 return
         negotiator = self._negotiator
@@ -423,6 +461,13 @@ class Connection(asyncio.Protocol):
             if deadline is not None:
                 self._set_timer(deadline)
 
+    def _fail(self, actions: list[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Fire):
+                self._fire(action.event, action.node, action.error, action.detail)
+            elif isinstance(action, Failed):
+                self._negotiation_failed(action)
+
     def _begin_tls(self) -> None:
         config, wire, negotiator = self._config, self._wire, self._negotiator
         if wire is None or negotiator is None:
@@ -430,15 +475,24 @@ class Connection(asyncio.Protocol):
         try:
             wire.begin_tls(
                 name=self._tls_name,
+                peer=self.where,
                 verify=config.verify_tls,
                 ca_file=config.ca_file,
                 client_certificate=config.client_certificate,
                 pins=config.pins,
                 # XEP-0368 4: asked for where TLS comes first, and a component's port is none of its ports.
                 alpn=("xmpp-client",) if config.direct_tls and not self._dialect.component else (),
+                begun=self._why_tls(),
             )
         except ProtocolError as error:
             self._perform(negotiator.failed(error, self._loop.time()))
+
+    def _why_tls(self) -> Begun:
+        """Why TLS is begun, for the sentences."""
+        if not self._config.direct_tls:
+            return Begun.STARTTLS
+        source = self._endpoint.source if self._endpoint is not None else "given"
+        return {"srv": Begun.NAMED, "redirect": Begun.SENT_ON}.get(source, Begun.ASKED)
 
     def _compute(self, action: Compute) -> None:
         """Run a slow function in a thread; its result, or its failure, goes back to the negotiation."""

@@ -237,6 +237,19 @@ class Dispatcher:
         if not self._busy:
             self._tell_waiting()
 
+    def together(self, callback: Callable[[], None]) -> None:
+        """Call back at once; what it fires is told behind it, all of it, also where a handler of the first halts."""
+        if self._busy:
+            callback()
+            return
+        self._busy = True
+        try:
+            callback()
+        finally:
+            self._busy = False
+        if self._waiting:
+            self._tell_waiting()
+
     def end_iterators(self) -> None:
         """The link has ended for good: each iterator ends behind what it has yet to give."""
         for reader in self._readers:

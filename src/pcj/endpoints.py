@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
+from collections.abc import Callable
 
 from pcj.config import Config, check_host_port
 from pcj.errors import ConnectionFailed, Failure, Phase, Retry
 from pcj.protocol import Dialect
 from pcj.transport.resolve import Endpoint, resolve
 
-__all__ = ["find_endpoints", "given_endpoint"]
+__all__ = ["find_endpoints", "given_endpoint", "usual_port"]
 
 #: Where servers usually take TLS from the first byte.
 DIRECT_TLS_PORT = 5223
@@ -28,24 +30,42 @@ def given_endpoint(config: Config, dialect: Dialect, host: str | None, port: int
         host = "localhost"
     if host is None and port is None:
         return None
+    typed = "" if host is not None or config.account.domain.isascii() else config.account.domain
     host = host if host is not None else config.account.ascii_domain
-    if port is None:
-        port = DIRECT_TLS_PORT if config.direct_tls and not dialect.component else dialect.default_port
-    return Endpoint(host, port, config.direct_tls, "given")
+    port = port if port is not None else usual_port(config, dialect)
+    return Endpoint(host, port, config.direct_tls, "given", typed=typed)
 
 
-async def find_endpoints(config: Config, dialect: Dialect) -> list[Endpoint]:
-    """The endpoints of the account's domain, best first; with `direct_tls` only those (XEP-0368).
+def usual_port(config: Config, dialect: Dialect) -> int:
+    """The port of a host that was named without one."""
+    return DIRECT_TLS_PORT if config.direct_tls and not dialect.component else dialect.default_port
+
+
+async def find_endpoints(
+    config: Config,
+    dialect: Dialect,
+    domain: str | None = None,
+    *,
+    on_dropped: Callable[[str, str], None] | None = None,
+) -> list[Endpoint]:
+    """The endpoints of a domain, best first; with `direct_tls` only those (XEP-0368).
+
+    Args:
+        config, dialect: of the link. domain: by default the account's.
+        on_dropped: called with the target of each SRV record that cannot be used, and why.
 
     Raises:
         ConnectionFailed: there are none, or the name server does not answer within `Config.resolve_timeout`.
     """
+    if domain is None:
+        domain = config.account.domain if not config.account.domain.isascii() else config.account.ascii_domain
     endpoints = await resolve(
-        config.account.ascii_domain,
+        domain,
         direct_tls_too=True,
         timeout=config.resolve_timeout,
         random=random.random,
         default_port=dialect.default_port,
+        on_dropped=on_dropped,
     )
     if not config.direct_tls:
         return endpoints
@@ -54,9 +74,11 @@ async def find_endpoints(config: Config, dialect: Dialect) -> list[Endpoint]:
         raise ConnectionFailed(
             Failure(
                 Phase.RESOLVE,
-                f"{config.account.domain} names no server for TLS from the first byte in DNS (_xmpps-client), and "
+                f"{domain} names no server for TLS from the first byte in DNS (_xmpps-client), and "
                 "direct_tls=True asks for one; without it STARTTLS is used",
+                expected="_xmpps-client records",
+                came="none",
                 retry=Retry.SLOW,
             )
         )
-    return direct or [Endpoint(config.account.ascii_domain, DIRECT_TLS_PORT, True, "fallback")]
+    return direct or [dataclasses.replace(endpoints[0], port=DIRECT_TLS_PORT, direct_tls=True)]

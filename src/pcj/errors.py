@@ -46,6 +46,13 @@ __all__ = [
 ]
 
 
+def printable(text: str) -> str:
+    """`text` of a peer without what could steer a terminal or turn its direction: that is written as "\\x1b"."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class Phase(StrEnum):
     """The part of a connection's life in which something happened; each has a deadline in `Config`."""
 
@@ -138,6 +145,7 @@ class ProtocolError(PcjError):
 
     Attributes:
         condition: the condition, in the words of the peer (a stream, SASL or stanza error) or "" if it gave none.
+        text: what the peer said of it for people, or "".
         answer: the stream error (RFC 6120 4.9.3) to send before closing, or None to close without one.
         expected: what was waited for. came: what was seen instead. Both may be "".
         phase: the phase that failed, where it is not the one the negotiation was in.
@@ -154,9 +162,11 @@ class ProtocolError(PcjError):
         came: str = "",
         phase: Phase | None = None,
         retry: Retry | None = None,
+        text: str = "",
     ) -> None:
         super().__init__(message)
         self.condition = condition
+        self.text = text
         self.answer = answer
         self.expected = expected
         self.came = came
@@ -169,11 +179,20 @@ class SaslError(ProtocolError):
 
 
 class StreamErrorReceived(ProtocolError):
-    """The peer sent <stream:error/> (RFC 6120 4.9). `condition` and `text` are the peer's."""
+    """The peer sent <stream:error/> (RFC 6120 4.9). `condition` and `text` are the peer's.
 
-    def __init__(self, message: str, *, condition: str, text: str = "", retry: Retry | None = None) -> None:
-        super().__init__(message, condition=condition, came=f"<stream:error> {condition}", retry=retry)
-        self.text = text
+    Attributes:
+        see_other_host: where it sends us on to (4.9.3.19), as it said it; else "".
+    """
+
+    def __init__(
+        self, message: str, *, condition: str, text: str = "", see_other_host: str = "", retry: Retry | None = None
+    ) -> None:
+        super().__init__(message, condition=condition, came=f"<stream:error> {condition}", retry=retry, text=text)
+        self.see_other_host = see_other_host
+
+
+_IN_DETAIL = ("phase", "retry", "address", "tried", "expected", "came", "condition", "text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +202,7 @@ class Failure:
     Attributes:
         phase: where it failed. message: one or two sentences: what failed, where, what was seen, what to do.
         address: "host (ip, port n)" of the attempt, or "" if none was reached.
+        tried: (address, outcome) of each address that was tried before one connected, or in vain.
         expected, came: what was waited for, and what was seen instead.
         condition, text: the server's own condition and text, where it gave any.
         retry: whether trying again can help.
@@ -191,6 +211,7 @@ class Failure:
     phase: Phase
     message: str
     address: str = ""
+    tried: tuple[tuple[str, str], ...] = ()
     expected: str = ""
     came: str = ""
     condition: str = ""
@@ -199,6 +220,12 @@ class Failure:
 
     def __str__(self) -> str:
         return self.message
+
+    @property
+    def detail(self) -> dict[str, object]:
+        """What an event that tells of it carries: every field but the message, which is its error's; none empty."""
+        named = {name: getattr(self, name) for name in _IN_DETAIL}
+        return {name: str(value) if isinstance(value, str) else value for name, value in named.items() if value}
 
 
 class ConnectionFailed(PcjError, ConnectionError):

@@ -102,7 +102,7 @@ class Event(StrEnum):
     PCJ_RTS_FINISH = "PCJ_RTS_FINISH"
     """Its reply came; carries it."""
     PCJ_READY = "PCJ_READY"
-    """The link is fully initialised; detail: jid."""
+    """The link is fully initialised; detail: jid, resumed."""
     PCJ_SHUTDOWN_START = "PCJ_SHUTDOWN_START"
     """An end that will not be retried began; detail: by ("user" or "failure")."""
     PCJ_SHUTDOWN_FINISH = "PCJ_SHUTDOWN_FINISH"
@@ -117,26 +117,38 @@ class Event(StrEnum):
     """One address was tried; detail: address, outcome."""
     STREAM_ERROR = "STREAM_ERROR"
     """The peer sent <stream:error/>, or broke the stream's rules; carries the node, if any, and the error."""
+    AUTHRETRY = "AUTHRETRY"
+    """The server refused a mechanism, and another is tried; detail: condition, mechanism, next."""
+    REDIRECT = "REDIRECT"
+    """The server sends us on to another host (see-other-host), which is tried next; detail: n, target."""
     RECONNECT_DELAY = "RECONNECT_DELAY"
-    """The next attempt waits; detail: delay (seconds), reason."""
+    """The next attempt waits; detail: delay (seconds), reason, retry."""
     SESSION_LOST = "SESSION_LOST"
-    """What bind (or handshake, iq:auth) created is gone: requests in flight fail here."""
+    """What bind (or handshake, iq:auth) created is gone: requests in flight fail here; detail: reason."""
     JID_CHANGED = "JID_CHANGED"
     """The server gave another address than the one asked for; detail: asked, given."""
     RTS_FAIL = "RTS_FAIL"
-    """A request ended without a reply; detail: reason."""
+    """A request ended without a reply; detail: reason, id."""
     NODE_DROPPED = "NODE_DROPPED"
-    """A queued node was given up; detail: reason."""
+    """A queued node was given up; detail: reason ("expired", "abandoned" or "halt")."""
     IQ_ANSWERED = "IQ_ANSWERED"
     """The broker answered an IQ itself; carries the answer; detail: condition."""
     NODE_IGNORED = "NODE_IGNORED"
     """An element came that has no place after READY (RFC 6120 4.9.3.24) or no sense; detail: reason."""
     HANDLER_FAILED = "HANDLER_FAILED"
-    """A handler or a filter raised; carries the error; detail: handler."""
+    """A handler or a filter raised; carries the error; detail: handler, dropped."""
     BACKLOG_GAP = "BACKLOG_GAP"
     """A slow reader of `events()` missed some; detail: missed."""
     WARNING = "WARNING"
     """Something a person should know that does not stop the link; detail: what."""
+    SM_ENABLED = "SM_ENABLED"
+    """Stream management (XEP-0198) was enabled."""
+    SM_RESUMING = "SM_RESUMING"
+    """The resumption of the last session began."""
+    SM_RESUMED = "SM_RESUMED"
+    """It succeeded: the session goes on; detail: h."""
+    SM_RESUMEFAILED = "SM_RESUMEFAILED"
+    """It was refused: SESSION_LOST follows; detail: condition, h."""
 
 
 PCJ_CONNECT: Final = Event.PCJ_CONNECT
@@ -206,9 +218,11 @@ class Status:
         self.detail = detail
 
     def __repr__(self) -> str:
-        extra = "" if self.node is None else f", node={self.node!r}"
-        extra += "" if self.error is None else f", error={self.error!r}"
-        extra += f", detail={dict(self.detail)!r}" if self.detail else ""
+        """One line for a log: a node is shown as its XML, up to `MAX_SHOWN` characters, escaped for a terminal."""
+        extra = "" if self.node is None else f", node={_shown(self.node)}"
+        extra += "" if self.error is None else f", error={type(self.error).__name__}({_text(self.error)!r})"
+        if self.detail:
+            extra += f", detail={{{', '.join(f'{name!r}: {_shown(self.detail[name])}' for name in self.detail)}}}"
         return f"Status({self.event}, at={self.at:.3f}, seq={self.seq}{extra})"
 
     def to_json(self) -> str:
@@ -226,6 +240,9 @@ class Status:
             record["detail"] = _plain(self.detail)
         return json.dumps(record, allow_nan=False).replace("\x7f", "\\u007f")
 
+
+MAX_SHOWN: Final = 500
+"""Characters of a node, or of one value of a detail, in a status's repr."""
 
 MAX_DETAIL_DEPTH: Final = 16
 """Levels of containers in a detail that are written; deeper ones (or a cycle) appear as text."""
@@ -251,6 +268,15 @@ def _plain(value: object, depth: int = 0) -> object:
             return [_plain(item, depth + 1) for item in value]
         return _text(value)
     return f"a {type(value).__name__}, nested too deep"
+
+
+def _shown(value: object) -> str:
+    """A value as Python writes it, cut short; nodes in it are XML. Nothing in it can steer a terminal."""
+    plain = _plain(value)
+    if isinstance(plain, str):
+        return repr(plain) if len(plain) <= MAX_SHOWN else f"{plain[:MAX_SHOWN]!r}... of {len(plain)} characters"
+    text = repr(plain)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}... of {len(text)} characters"
 
 
 def _text(value: object) -> str:

@@ -7,7 +7,7 @@ from typing import Final
 
 from pcj.errors import Failure, Phase, Retry
 
-__all__ = ["State", "explain"]
+__all__ = ["State", "clause", "explain", "sentence"]
 
 
 class State(StrEnum):
@@ -29,7 +29,7 @@ class State(StrEnum):
 
 _RETRY = {
     Retry.FATAL: "Trying again will not help until that is changed.",
-    Retry.SLOW: "It may pass, but hardly at once.",
+    Retry.SLOW: "Trying again may help, but not soon.",
     Retry.FAST: "Trying again can help.",
 }
 
@@ -38,11 +38,22 @@ _RETRY = {
 _OPENINGS: Final = ("the ", "this ", "is this ", "none of ", "no answer ", "a fault ", "too many ", "could not ")
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
     """`text` with an end, and with a capital letter where it does not begin with what may be a name."""
     if text.startswith(_OPENINGS):
         text = text[0].upper() + text[1:]
     return text if text.rstrip(")'\"").endswith((".", "!", "?")) else f"{text}."
+
+
+#: The same, as they begin a sentence.
+_CAPITALS: Final = tuple(opening.capitalize() for opening in (*_OPENINGS, "no connection", "we ", "there is "))
+
+
+def clause(text: str) -> str:
+    """`text` as a part of another sentence: without its end, and without a capital letter that is no name's."""
+    if text.startswith(_CAPITALS):
+        text = text[0].lower() + text[1:]
+    return text if text.endswith("..") else text.removesuffix(".")
 
 
 def explain(
@@ -57,7 +68,7 @@ def explain(
     shut: bool = False,
     waiting: int = 0,
 ) -> str:
-    """One to three sentences.
+    """Two sentences at most, where the failure's message is one; one more for what waits.
 
     Args:
         state: of the broker. jid: who it is. where: the address, or "". doing: the phase, while it negotiates.
@@ -80,17 +91,18 @@ def explain(
         case State.WAITING:
             said = f"Not connected as {jid}; the next attempt comes in {retry_in or 0.0:.1f} s."
         case _:
+            lost = failure is not None and failure.phase is Phase.READY
             if failure is None:
                 why = "it was shut down" if shut else "nobody asked for it"
             else:
-                why = "the connection was lost" if failure.phase is Phase.READY else "the last attempt failed"
-            said = f"Not connected as {jid}: {why}."
+                why = clause(failure.message) or "the last attempt failed"
+            said = sentence(f"Not connected as {jid}{' any more' if lost else ''}: {why}")
     if waiting:
         said += f" Nothing is read, because {waiting} statuses wait for coroutine handlers."
-    if failure is not None and state is not State.READY:
-        said += f" {_sentence(failure.message)}" if failure.message else ""
-        if state is State.IDLE:
-            said += f" {_RETRY[failure.retry]}"
+    if failure is not None and state is State.IDLE:
+        said += f" {_RETRY[failure.retry]}"
+    elif failure is not None and failure.message and state is not State.READY:
+        said += f" {sentence(failure.message)}"
     if held:
         said += f" {held} node{'s' if held != 1 else ''} wait{'' if held != 1 else 's'} in the queue"
         said += "; purge_queue() sends them." if state is State.READY else "."

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from pcj.config import Config
 from pcj.dispatch import Dispatcher
 from pcj.errors import NodeError, QueueFull
 from pcj.events import Event
 from pcj.filters import Filters
-from pcj.namespaces import SASL, SASL2, STREAMS, TLS
+from pcj.namespaces import SASL, SASL2, STREAM_MANAGEMENT, STREAM_MANAGEMENT_2, STREAMS, TLS
 from pcj.outbox import Outbox
 from pcj.protocol.answers import answer_to_ping, answer_to_unhandled
 from pcj.protocol.steps import Envelope
@@ -21,6 +22,11 @@ __all__ = ["Inbound"]
 
 # What has its place in a negotiation only; after READY it changes nothing.
 _NEGOTIATION = tuple(f"{{{namespace}}}" for namespace in (STREAMS, TLS, SASL, SASL2))
+# The stream's own bookkeeping, which is never a node for the user (event-order C18).
+_MANAGEMENT = tuple(f"{{{namespace}}}" for namespace in (STREAM_MANAGEMENT, STREAM_MANAGEMENT_2))
+
+#: Of a reply whose request has ended already (event-order C11).
+_LATE: Mapping[str, object] = MappingProxyType({"late": True})
 
 
 class Inbound:
@@ -59,6 +65,7 @@ class Inbound:
         """Nodes of one read, in order. This is the per-stanza path: what nobody asked for is not made."""
         fire = self._dispatcher.fire
         requester, filters, envelope = self._requester, self._filters, self._envelope
+        unanswered = requester.unanswered
         for received in nodes:
             node = received
             if envelope is not None and node.tag != STREAM_ERROR_TAG:
@@ -77,6 +84,9 @@ class Inbound:
                 continue
             if filters:
                 self._filter(node)
+            if unanswered and requester.late(node, self._own):
+                fire(Event.PCJ_NODERECEIVED, node, detail=_LATE)
+                continue
             fire(Event.PCJ_NODERECEIVED, node)
 
     def _filter(self, node: Node) -> bool:
@@ -121,7 +131,9 @@ class Inbound:
         if not self._outbox.ready:
             return  # the link is being closed: an answer in the next session would be nobody's
         try:
-            self._outbox.give(self._outbox.entry(answer))
+            entry = self._outbox.entry(answer)
+            entry.of_session = True
+            self._outbox.give(entry)
         except (NodeError, QueueFull) as error:
             self._dispatcher.fire(Event.WARNING, answer, error, {"what": "an answer of ours could not be sent"})
             return
@@ -137,5 +149,8 @@ class Inbound:
         if node.tag.startswith(_NEGOTIATION):
             reason = "it has its place before READY only"
             self._dispatcher.fire(Event.NODE_IGNORED, node, detail={"reason": reason})
+            return True
+        if node.tag.startswith(_MANAGEMENT):
+            self._dispatcher.fire(Event.NODE_IGNORED, node, detail={"reason": "stream management was not agreed on"})
             return True
         return False

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
-import os
 import random
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
@@ -16,8 +14,8 @@ from typing import Any, TypeVar
 from pcj.backoff import Backoff
 from pcj.config import Config, check_host_port
 from pcj.connection import Connection
+from pcj.diagnosis import Diagnosis, none_reached
 from pcj.dispatch import Dispatcher
-from pcj.endpoints import find_endpoints, given_endpoint
 from pcj.errors import (
     ConnectionFailed,
     Failure,
@@ -28,14 +26,15 @@ from pcj.errors import (
     UsageError,
 )
 from pcj.events import NO_DETAIL, Event, Status
-from pcj.explain import State
+from pcj.explain import State, clause
 from pcj.protocol import Dialect
 from pcj.protocol.negotiator import stream_error_received
-from pcj.protocol.retry import failure_of
+from pcj.protocol.redact import repeated, scrub, scrubbed, secrets_of
 from pcj.protocol.steps import Session
 from pcj.queue import Entry
+from pcj.route import Elsewhere, Route, target_of
+from pcj.serialize import to_bytes
 from pcj.stanza import Node
-from pcj.transport.resolve import Endpoint
 from pcj.transport.tcp import dial
 from pcj.transport.tls import make_context
 
@@ -105,6 +104,7 @@ class Link:
         self.ready_status: Status | None = None
         self.connection: Connection | None = None
         self.wants = dispatcher.wants
+        self.together = dispatcher.together
         self.receive = owner.receive
         self.written = owner.written
         self._task: asyncio.Task[None] | None = None
@@ -117,10 +117,12 @@ class Link:
         self.ended: PcjError | None = None
         self._in_session = False
         self._ready_at: float | None = None
-        self._was_ready = False
-        self._more_endpoints = False
+        self._diagnosis = Diagnosis(config, dialect)
+        self._sent_on: Elsewhere | None = None  # where the server sent us on to when it ended the session
+        self._asked: tuple[str | None, int | None] = (None, None)  # where `connect` was told to go
         self._dialling = False  # CONNECTING is out, and neither CONNECTED nor CONNECTFAIL
         self._wish = 0  # counts the calls of the user: the latest one counts
+        self._set_context()
 
     @property
     def state(self) -> State:
@@ -140,13 +142,13 @@ class Link:
         Raises:
             UsageError: it is connected or connecting. ConnectionFailed: it could not; no further attempt follows.
         """
-        if self.state is State.CLOSING and self.connection is None:
-            await asyncio.sleep(0)  # the link has ended in this very moment: its task comes next, and says so
-        self._check_usable()
+        await self._told()
         self._check_free()
         self._check_given(host, port)
         self._wish += 1
-        self._dispatcher.fire(Event.PCJ_CONNECT, detail=_target(host, port))
+        wish = self._wish
+        self._dispatcher.fire(Event.PCJ_CONNECT, detail=target_of(host, port))
+        self._check_wish(wish)  # a handler of CONNECT may be a task that begins at once (asyncio.eager_task_factory)
         await self._begin(host, port)
 
     async def reconnect(self, host: str | None, port: int | None) -> None:
@@ -155,15 +157,18 @@ class Link:
         Raises:
             UsageError, ConnectionFailed: as `connect`; UsageError too where another call overtook this one.
         """
-        self._check_usable()
+        await self._told()
         self._check_given(host, port)
         self._wish += 1
         wish = self._wish
-        self._dispatcher.fire(Event.PCJ_CONNECT, detail=_target(host, port))
+        # A shutdown that was asked for before is told to its end: its SHUTDOWN_START would take this CONNECT back.
+        while self._task is not None and self._ending == "user" and wish == self._wish:
+            await self._end("user")
+        if wish == self._wish:
+            self._dispatcher.fire(Event.PCJ_CONNECT, detail=target_of(host, port))
         while self._task is not None and wish == self._wish:
             await self._end("reconnect")
-        if wish != self._wish:
-            raise UsageError("another call of reconnect, shutdown or halt came while the old link was being ended")
+        self._check_wish(wish)
         await self._begin(host, port)
 
     async def shutdown(self) -> None:
@@ -172,8 +177,10 @@ class Link:
         if self.state is State.HALTED or (self.shut and self._task is None):
             return
         if self._task is None:
+            self.state = State.CLOSING
             self._say_shutdown("user")
             self._owner.session_ended("shutdown")
+            self.state = State.IDLE
             self._finish_shutdown()
             self._owner.link_ended(UsageError("the link was shut down"))
             return
@@ -195,12 +202,26 @@ class Link:
         elif connection is not None:
             self._disconnected(connection)
         self._session_ends("halt")
+        self._finish_shutdown()  # of a shutdown that was under way
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
         error = UsageError("the broker was halted")
         self._settle_ready(error)
         self._owner.link_ended(error)
+
+    async def _told(self) -> None:
+        """If the link ends in this very moment, let it say so first."""
+        wish = self._wish
+        if self.state is State.CLOSING and self.connection is None:
+            await asyncio.sleep(0)
+        self._check_wish(wish)
+
+    def _check_wish(self, wish: int) -> None:
+        """The latest call counts; one that was overtaken is refused."""
+        self._check_usable()
+        if wish != self._wish:
+            raise UsageError("another call of connect, reconnect or shutdown came behind this one, and counts")
 
     def _check_usable(self) -> None:
         if self.state is State.HALTED:
@@ -234,6 +255,12 @@ class Link:
         if state is not None:
             self.state = state
             self._dialling = False
+        if error is not None:
+            failure = self.failure
+            if event != Event.PCJ_SOCKETFAIL or failure is None:  # else the negotiation has failed by it already
+                phase = Phase(str(detail.get("phase", Phase.READY)))
+                failure = self._diagnosis.of_connection(error, phase, self.connection)
+            detail = failure.detail
         self._dispatcher.fire(event, node, error, detail)
 
     def connection_ready(self, session: Session) -> None:
@@ -242,10 +269,11 @@ class Link:
         self._in_session = True
         self.jid, self.sid = session.jid, session.sid
         self.state = State.READY
-        self._was_ready = True
+        self._diagnosis.was_ready = True
         self._ready_at = asyncio.get_running_loop().time()
         self.failure = None
-        self._more_endpoints = False
+        if self._diagnosis.route is not None:
+            self._diagnosis.route.arrived()
         self._set_context()
         self._owner.session_begins(session)
         detail = {"jid": session.jid, "resumed": False}
@@ -256,17 +284,33 @@ class Link:
 
     def negotiation_failed(self, error: ProtocolError, phase: Phase) -> bool:
         """Note why; returns whether another attempt will follow."""
-        self.failure = self._failure_of(error, phase)
+        self.failure = self._diagnosis.of_connection(error, phase, self.connection)
         if self._ending:
             return True  # the end that is under way says its own events
-        return self._retries(self.failure) or self._more_endpoints_help(self.failure)
+        if self._diagnosis.route is not None:
+            address = self.connection.address if self.connection is not None else ""
+            self._diagnosis.route.tried.append((address, self.failure.message))
+        self._follow(error)
+        return self._diagnosis.retries(self.failure) or self._diagnosis.more_helps(self.failure)
 
     def stream_error(self, node: Node) -> None:
         """The peer ends the stream with an error (RFC 6120 4.9) after READY."""
-        error = stream_error_received(node, self._config.account.domain)
-        self.failure = self._failure_of(error, Phase.READY)
-        self._dispatcher.fire(Event.STREAM_ERROR, node, error, {"phase": str(Phase.READY)})
+        secrets = secrets_of(self._config)
+        error = stream_error_received(node, self._config.account)
+        scrub(error, repeated(secrets, to_bytes(node)))
+        node = scrubbed(node, secrets)
+        failure = self._diagnosis.of_connection(error, Phase.READY, self.connection)
+        first = self.failure is None  # the first error ends the stream: what follows from it may have been told
+        if first:
+            self.failure = failure
+        if self.connection is not None:
+            self.connection.hold()
+        self._dispatcher.fire(Event.STREAM_ERROR, node, error, failure.detail)
         self._dispatcher.fire(Event.PCJ_NODERECEIVED, node)
+        if not first or self.failure is None:
+            return
+        if self._config.auto_reconnect and not self._ending:
+            self._follow(error)
         if self.connection is not None:
             fatal = self.failure.retry is Retry.FATAL and not self._ending
             # What waits is not sent any more: the peer would not read it.
@@ -275,7 +319,7 @@ class Link:
     def connection_ended(self, error: BaseException | None) -> None:
         """The socket is gone."""
         if self._ready_at is not None and self.failure is None and not self._ending:
-            self.failure = self._failure_of(error, Phase.READY)
+            self.failure = self._diagnosis.of_connection(error, Phase.READY, self.connection)
         connection, self.connection = self.connection, None
         self.state = State.CLOSING  # until it is clear what follows
         self.ready_status = None
@@ -294,6 +338,10 @@ class Link:
         self._ending = ""
         self.shut = False
         self._shutdown_said = False
+        self._sent_on = None
+        if self._asked != (host, port):
+            self._asked = (host, port)
+            self._diagnosis.was_ready = False  # what worked elsewhere says nothing of here
         self.failure = None
         self.ended = None
         loop = asyncio.get_running_loop()
@@ -316,7 +364,7 @@ class Link:
                 self._ready_at = None
                 await self._round(host, port)
                 failure = self.failure
-                if self._ending or failure is None or not self._retries(failure):
+                if self._ending or failure is None or not self._diagnosis.retries(failure):
                     break
                 await self._wait(failure)
         except _Interrupted:
@@ -336,7 +384,7 @@ class Link:
         self.state = State.WAITING
         self.retry_at = loop.time() + delay
         detail = {"delay": round(delay, 3), "reason": failure.message, "retry": str(failure.retry)}
-        log.warning("%s: %s; next attempt in %.1f s", self._config.jid, failure.message, delay)
+        log.warning("%s: %s; next attempt in %.1f s", self._config.jid, clause(failure.message), delay)
         self._dispatcher.fire(Event.RECONNECT_DELAY, detail=detail)
         try:
             await self._interruptible(lambda: asyncio.sleep(delay))
@@ -345,19 +393,21 @@ class Link:
 
     async def _round(self, host: str | None, port: int | None) -> None:
         """Try each endpoint once, until one has been READY or the failure is fatal."""
-        endpoints: list[Endpoint] | None = None
-        while endpoints is None or endpoints:
+        route = self._diagnosis.route = Route(self._config, self._dialect, host, port, self._sent_on)
+        self._sent_on = None
+        while True:
             if self._stopped():
                 raise _Interrupted
             self.attempt += 1
             self.state = State.CONNECTING
             self._dialling = True
             self._set_context()
-            self._dispatcher.fire(Event.PCJ_CONNECTING, detail=_target(host, port))
+            self._dispatcher.fire(Event.PCJ_CONNECTING, detail=route.target)
             try:
-                if endpoints is None:
-                    endpoints = await self._endpoints(host, port)
-                gone = await self._dial(endpoints)
+                found = await self._interruptible(route.find)
+                if found:
+                    self._dispatcher.fire(Event.RESOLVED, detail={"addresses": [str(endpoint) for endpoint in found]})
+                gone = await self._dial(route)
             except ConnectionFailed as error:
                 self._connect_failed(error.failure, error)
                 return
@@ -366,32 +416,23 @@ class Link:
                     self._connect_failed(Failure(Phase.CONNECT, "the attempt was ended by us before it was connected"))
                 raise
             await gone
-            if self._ending or self._ready_at is not None or not self._more_endpoints_help(self.failure):
+            if self._ending or self._ready_at is not None or not self._diagnosis.more_helps(self.failure):
                 return
 
-    async def _endpoints(self, host: str | None, port: int | None) -> list[Endpoint]:
-        given = given_endpoint(self._config, self._dialect, host, port)
-        if given is not None:
-            return [given]
-        endpoints = await self._interruptible(lambda: find_endpoints(self._config, self._dialect))
-        self._dispatcher.fire(Event.RESOLVED, detail={"addresses": [str(endpoint) for endpoint in endpoints]})
-        return endpoints
-
-    async def _dial(self, endpoints: list[Endpoint]) -> asyncio.Future[None]:
-        """Connect to the first endpoint that answers; those tried are taken off the list."""
+    async def _dial(self, route: Route) -> asyncio.Future[None]:
+        """Connect to the first endpoint that answers; those tried are taken off the route."""
         failures: list[Failure] = []
-        while endpoints:
-            endpoint = endpoints.pop(0)
-            self._more_endpoints = bool(endpoints)
-            config = self._config
-            if endpoint.direct_tls != config.direct_tls:
-                config = dataclasses.replace(config, direct_tls=endpoint.direct_tls)
-            tls_name = self._dialect.tls_name(config, endpoint.host)
-            made = Connection(self, config, self._dialect, tls_name=tls_name)
+        while (candidate := route.take()) is not None:
+            config = candidate.config
+            made = Connection(self, config, self._dialect, tls_name=candidate.tls_name, endpoint=candidate.endpoint)
             self.connection = made
             gone = self._gone = asyncio.get_running_loop().create_future()
             reach = partial(
-                dial, endpoint, partial(_same, made), timeout=config.connect_timeout, on_attempt=self._attempted
+                dial,
+                candidate.endpoint,
+                partial(_same, made),
+                timeout=config.connect_timeout,
+                on_attempt=partial(self._attempted, route),
             )
             try:
                 await self._interruptible(reach)
@@ -405,19 +446,24 @@ class Link:
                     self.connection = None
                     raise
             return gone
-        if len(failures) == 1:
-            raise ConnectionFailed(failures[0])
-        message = f"none of {len(failures)} servers could be reached: " + "; ".join(str(each) for each in failures)
-        raise ConnectionFailed(dataclasses.replace(failures[0], message=message))
+        raise ConnectionFailed(none_reached(failures))
 
-    def _attempted(self, address: str, error: BaseException | None) -> None:
-        if error is None:
-            outcome = "connected"
-        elif isinstance(error, OSError) and error.errno is not None:
-            outcome = os.strerror(error.errno).lower()  # asyncio's own words name the call, not the cause
-        else:
-            outcome = str(error) or type(error).__name__
-        self._dispatcher.fire(Event.ATTEMPT, None, error, {"address": address, "outcome": outcome})
+    def _attempted(self, route: Route, address: str, error: BaseException | None) -> None:
+        detail = {"address": address, "outcome": route.attempted(address, error)}
+        self._dispatcher.fire(Event.ATTEMPT, None, error, detail)
+
+    def _follow(self, error: ProtocolError) -> None:
+        """Where the server sends us on to is tried next; the failure says why not, if it is not."""
+        route = self._diagnosis.route
+        try:
+            there = self._diagnosis.elsewhere(error, self.connection)
+        except ConnectionFailed:
+            return
+        if there is not None and route is not None:
+            count = route.go(there)
+            if self._ready_at is not None:
+                self._sent_on = there  # after the delay of a reconnect
+            self._dispatcher.fire(Event.REDIRECT, detail={"n": count, "target": str(there)})
 
     def _stopped(self) -> bool:
         return bool(self._ending) or self.state is State.HALTED
@@ -468,28 +514,31 @@ class Link:
 
     def _ended(self) -> None:
         """No attempt follows by itself."""
-        by_user = self._ending == "user"
-        self._task = None
-        ready, self._ready = self._ready, None
-        self.state = State.IDLE
+        by_user, again = self._ending == "user", self._ending == "reconnect"
+        self.state = State.CLOSING  # a handler that connects now waits until all of this was told
         error: PcjError
         if by_user or self.failure is None:
             error = UsageError("the link was shut down" if by_user else "the link was ended")
         else:
             error = ConnectionFailed(self.failure)
         self._owner.session_ended("shutdown" if by_user else "drop")
-        self._finish_shutdown()
-        if self._ending != "reconnect":
+        self._task = None
+        ready, self._ready = self._ready, None
+        self.state = State.IDLE
+        if not again:
             self.ended = error
+        self._finish_shutdown()  # from here on another connect may have begun
+        if not again:
             self._owner.link_ended(error)
         if ready is not None and not ready.done():
             ready.set_exception(error)
 
     def _connect_failed(self, failure: Failure, error: ConnectionFailed | None = None) -> None:
         self._dialling = False
-        self.failure = failure
-        detail = {"phase": str(failure.phase), "retry": str(failure.retry)}
-        self._dispatcher.fire(Event.PCJ_CONNECTFAIL, None, error or ConnectionFailed(failure), detail)
+        self.failure = failure = self._diagnosis.of_dialling(failure)
+        if error is not None:
+            error.failure = failure
+        self._dispatcher.fire(Event.PCJ_CONNECTFAIL, None, error or ConnectionFailed(failure), failure.detail)
 
     def _disconnected(self, connection: Connection) -> None:
         self._dispatcher.fire(Event.PCJ_SOCKETDISCONNECT, detail={"address": connection.address})
@@ -497,13 +546,16 @@ class Link:
     def _session_ends(self, reason: str) -> None:
         if self._in_session:
             self._in_session = False
-            self._dispatcher.fire(Event.SESSION_LOST, detail={"reason": reason})
-            self._set_context()
+            # Of requests it is a drop all the same (event-order C11).
+            by_us = self._ending == "reconnect" and reason == "drop"
+            self._dispatcher.fire(Event.SESSION_LOST, detail={"reason": "reconnect" if by_us else reason})
         self.jid = self.sid = ""
         self.ready_status = None
         self._owner.session_ended(reason)
 
     def _say_shutdown(self, by: str) -> None:
+        if by == "failure" and self._ending == "reconnect":
+            return  # a handler of STREAMEND has asked for another connection: it is no end for good
         if not self._shutdown_said:
             self._shutdown_said = True
             self._dispatcher.fire(Event.PCJ_SHUTDOWN_START, detail={"by": by})
@@ -522,27 +574,12 @@ class Link:
             else:
                 ready.set_exception(error)
 
-    # ---- what a failure means
-
-    def _failure_of(self, error: BaseException | None, phase: Phase) -> Failure:
-        address = self.connection.address if self.connection is not None else ""
-        return failure_of(error, phase, address=address, component=self._dialect.component, was_ready=self._was_ready)
-
-    def _retries(self, failure: Failure) -> bool:
-        return self._config.auto_reconnect and failure.retry is not Retry.FATAL
-
-    def _more_endpoints_help(self, failure: Failure | None) -> bool:
-        return self._more_endpoints and failure is not None and failure.retry is not Retry.FATAL
-
     def _set_context(self) -> None:
+        """What every status says; of a session until the next attempt, so that what it leaves behind can be told."""
         context: dict[str, object] = {"attempt": self.attempt}
         if self._in_session:
             context["session"] = self.session
         self._dispatcher.context = MappingProxyType(context)
-
-
-def _target(host: str | None, port: int | None) -> dict[str, object]:
-    return {name: value for name, value in (("host", host), ("port", port)) if value is not None}
 
 
 def _same(made: Connection) -> Connection:

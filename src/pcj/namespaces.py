@@ -18,6 +18,7 @@ SESSION: Final = "urn:ietf:params:xml:ns:xmpp-session"  # RFC 3921 3
 IQ_AUTH: Final = "jabber:iq:auth"  # XEP-0078
 IQ_AUTH_FEATURE: Final = "http://jabber.org/features/iq-auth"  # XEP-0078 3
 STREAM_MANAGEMENT: Final = "urn:xmpp:sm:3"  # XEP-0198
+STREAM_MANAGEMENT_2: Final = "urn:xmpp:sm:2"  # XEP-0198 before 1.3; still offered beside the other
 IQ_REGISTER: Final = "jabber:iq:register"  # XEP-0077
 PING: Final = "urn:xmpp:ping"  # XEP-0199
 VERSION: Final = "jabber:iq:version"  # XEP-0092

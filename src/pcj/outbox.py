@@ -163,7 +163,7 @@ class Outbox:
         """The connection is gone: what never reached the network is held again. `end` tells of it."""
         self._connection = None
         if unsent:
-            self._queue.put_back(unsent)
+            self._queue.put_back([entry for entry in unsent if not entry.of_session])
             self._returned += unsent
             self._set_expiry()
 
@@ -171,7 +171,11 @@ class Outbox:
         """The session ended, and all have heard of that."""
         returned, self._returned = self._returned, []
         for entry in returned:
-            if entry.receipt.state is ReceiptState.QUEUED:  # a handler may have ended it meanwhile
+            if entry.of_session:
+                entry.receipt.state = ReceiptState.DROPPED
+                entry.receipt.reason = "the session that it belongs to is gone"
+                self.tell(Event.NODE_DROPPED, entry, reason="drop")
+            elif entry.receipt.state is ReceiptState.QUEUED:  # a handler may have ended it meanwhile
                 self.tell(Event.PCJ_NODEQUEUED, entry, again=True)
 
     def refuse(self) -> None:
@@ -186,7 +190,7 @@ class Outbox:
         if entry is not None:
             receipt.state = ReceiptState.DROPPED
             receipt.reason = "nobody waits for its reply any more"
-            self.tell(Event.NODE_DROPPED, entry, reason=receipt.reason)
+            self.tell(Event.NODE_DROPPED, entry, reason="abandoned")
 
     def halt(self) -> None:
         """Nothing more goes out: what is held is dropped, each with an event."""
@@ -200,7 +204,7 @@ class Outbox:
             entry.receipt.state = ReceiptState.DROPPED
             entry.receipt.reason = "the broker was halted"
         for entry in entries:
-            self.tell(Event.NODE_DROPPED, entry, reason=entry.receipt.reason)
+            self.tell(Event.NODE_DROPPED, entry, reason="halt")
 
     def written(self, entry: Entry) -> None:
         """An entry was handed to the transport."""
@@ -238,7 +242,7 @@ class Outbox:
     def _expire(self) -> None:
         expired = self._queue.expire(asyncio.get_running_loop().time())
         for entry in expired:
-            self.tell(Event.NODE_DROPPED, entry, reason=entry.receipt.reason)
+            self.tell(Event.NODE_DROPPED, entry, reason="expired")
         if expired and self.on_expired is not None:
             self.on_expired(expired)
 

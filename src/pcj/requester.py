@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 from pcj.dispatch import Dispatcher
 from pcj.errors import RequestError, RequestTimeout
@@ -45,12 +44,14 @@ class Requester:
 
     Attributes:
         on_abandoned: called with the receipt of a request that is still queued and whose reply nobody awaits any more.
+        unanswered: the requests that a late reply could be to; mostly none.
     """
 
     def __init__(self, dispatcher: Dispatcher, max_pending: int) -> None:
         self._dispatcher = dispatcher
         self._requests: Requests[_Asker] = Requests(max_pending)
         self.on_abandoned: Callable[[Receipt], None] | None = None
+        self.unanswered = self._requests.unanswered
 
     def __len__(self) -> int:
         return len(self._requests)
@@ -97,6 +98,10 @@ class Requester:
             asker.future.set_result(node)
         return True
 
+    def late(self, node: Node, own: str) -> bool:
+        """Whether `node` answers a request whose RTS_FAIL is out (event-order C11)."""
+        return node.get("type") in ("result", "error") and self._requests.late(node, own)
+
     def fail_all(self, reason: str, *, sent_only: bool) -> None:
         """The link ended: tell every asker; with `sent_only` those whose request is still queued wait on."""
         for _, asker in self._requests:
@@ -117,9 +122,7 @@ class Requester:
     def _fail(self, asker: _Asker, error: RequestError) -> None:
         if not self._end(asker):
             return  # a handler of another's RTS_FAIL has ended it meanwhile
-        self._abandon(asker)
-        detail: dict[str, Any] = {"reason": error.reason, "id": asker.identity}
-        self._dispatcher.fire(Event.RTS_FAIL, None, error, detail)
+        self._tell(asker, error, error.reason)
         if not asker.future.done():
             asker.future.set_exception(error)
             if asker.event is not None:
@@ -128,8 +131,16 @@ class Requester:
     def _cancelled(self, asker: _Asker) -> None:
         """The user's task gave up waiting."""
         if self._end(asker):
+            self._tell(asker, None, "cancelled")
+
+    def _tell(self, asker: _Asker, error: RequestError | None, reason: str) -> None:
+        """NODE_DROPPED and RTS_FAIL, both or none: a handler of the first may halt the broker (event-order C11)."""
+
+        def tell() -> None:
             self._abandon(asker)
-            self._dispatcher.fire(Event.RTS_FAIL, None, None, {"reason": "cancelled", "id": asker.identity})
+            self._dispatcher.fire(Event.RTS_FAIL, None, error, {"reason": reason, "id": asker.identity})
+
+        self._dispatcher.together(tell)
 
     def _abandon(self, asker: _Asker) -> None:
         """To send it later would ask a question whose answer nobody hears."""

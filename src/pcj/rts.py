@@ -13,12 +13,18 @@ __all__ = ["Requests"]
 
 Asker = TypeVar("Asker")
 
+#: How many requests that ended without a reply are remembered, the latest ones, to know a late reply by.
+MAX_UNANSWERED = 1_000
+
 
 class Requests(Generic[Asker]):
     """The requests that wait for a reply.
 
     Args:
         max_pending: how many may wait at a time.
+
+    Attributes:
+        unanswered: id and address of the latest that ended without a reply.
     """
 
     def __init__(self, max_pending: int) -> None:
@@ -26,6 +32,7 @@ class Requests(Generic[Asker]):
         # Almost always one to an id; two peers may be asked with the same one, if the user chose it so.
         self._by_id: dict[str, list[tuple[str | None, Asker]]] = {}
         self._count = 0
+        self.unanswered: dict[str, str | None] = {}
 
     def __len__(self) -> int:
         return self._count
@@ -66,14 +73,34 @@ class Requests(Generic[Asker]):
         return None
 
     def discard(self, identity: str, asker: Asker) -> None:
-        """Forget a request that ended without a reply."""
+        """A request ended without a reply: it waits no more, and is remembered for one that comes late."""
         waiting = self._by_id.get(identity, [])
-        kept = [entry for entry in waiting if entry[1] is not asker]
-        self._count -= len(waiting) - len(kept)
+        kept = []
+        for to, other in waiting:
+            if other is not asker:
+                kept.append((to, other))
+                continue
+            self._count -= 1
+            self.unanswered.pop(identity, None)  # so that it is the latest
+            self.unanswered[identity] = to
+            if len(self.unanswered) > MAX_UNANSWERED:
+                del self.unanswered[next(iter(self.unanswered))]
         if kept:
             self._by_id[identity] = kept
         else:
             self._by_id.pop(identity, None)
+
+    def late(self, node: Node, own: str) -> bool:
+        """Whether `node` is the reply to a request that has ended without one; known once.
+
+        Args:
+            node, own: as for `take`.
+        """
+        identity = node.get("id", "")
+        if identity not in self.unanswered or not _answers(self.unanswered[identity], node.get("from"), own):
+            return False
+        del self.unanswered[identity]
+        return True
 
     def __iter__(self) -> Iterator[tuple[str, Asker]]:
         """(id, asker) of each, oldest id first; a copy, so that they may be discarded on the way."""

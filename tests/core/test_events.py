@@ -52,8 +52,9 @@ NAMES = [
 
 
 def documented() -> list[list[str]]:
-    """The rows of the tables: event, fires when, types, carries."""
-    rows = [line.strip("| ").split("|") for line in DOCUMENTATION.read_text().splitlines() if line.startswith("|")]
+    """The rows of the tables of events, before those of their order: event, fires when, types, carries."""
+    text = DOCUMENTATION.read_text().partition("## The order of events")[0]
+    rows = [line.strip("| ").split("|") for line in text.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in row] for row in rows if re.fullmatch("[A-Z_0-9]+ ", row[0])]
 
 
@@ -94,9 +95,19 @@ def test_repr_shows_what_there_is() -> None:
     assert repr(Status(Event.PCJ_CONNECT, 1.5, 1)) == "Status(PCJ_CONNECT, at=1.500, seq=1)"
     node = message()  # without children: the truth value of such an element is False, and deprecated
     text = repr(Status(Event.PCJ_NODESENT, 1.5, 2, node, ValueError("x"), {"a": 1}))
-    assert "node=<Element" in text
+    assert """node='<message xmlns="jabber:client"/>'""" in text
     assert "error=ValueError('x')" in text
     assert "detail={'a': 1}" in text
+
+
+def test_repr_shows_nodes_as_xml_cut_short_and_without_what_steers_a_terminal() -> None:
+    nodes = {"selected": [message(body="\x9b31m\u202e")], "what": "\x1b[2J" + "y" * 900}
+    text = repr(Status("MINE", 1.5, 2, message(body="x" * 900), ValueError("\x1b[2J"), nodes))
+    assert text.isprintable()
+    assert "<body>" + "x" * 400 in text
+    assert "... of " in text
+    assert len(text) < 1500
+    assert r"<body>\x9b31m\u202e" in text
 
 
 def test_json() -> None:

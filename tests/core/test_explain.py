@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pcj.errors import Failure, Phase, Retry
-from pcj.explain import State, explain
+from pcj.explain import State, clause, explain
 
 JID = "romeo@example.org"
 WHERE = "example.org (192.0.2.1, port 5222)"
@@ -46,19 +46,16 @@ def said(
         ),
         (
             said(State.IDLE, failure=REFUSED),
-            f"Not connected as {JID}: the last attempt failed. example.org refused the connection. "
-            "Trying again can help.",
+            f"Not connected as {JID}: example.org refused the connection. Trying again can help.",
         ),
         (said(State.IDLE, shut=True), f"Not connected as {JID}: it was shut down."),
         (
             said(State.IDLE, failure=REFUSED, shut=True),
-            f"Not connected as {JID}: the last attempt failed. example.org refused the connection. "
-            "Trying again can help.",
+            f"Not connected as {JID}: example.org refused the connection. Trying again can help.",
         ),
         (
             said(State.IDLE, failure=Failure(Phase.READY, "the server closed the connection")),
-            f"Not connected as {JID}: the connection was lost. The server closed the connection. "
-            "Trying again can help.",
+            f"Not connected as {JID} any more: the server closed the connection. Trying again can help.",
         ),
         (said(State.CONNECTING), f"Connecting as {JID}: looking for the server."),
         (
@@ -108,13 +105,13 @@ def test_a_failure_is_a_sentence_whose_names_keep_their_letters(message: str, ex
     ("retry", "expected"),
     [
         (Retry.FATAL, "Trying again will not help until that is changed."),
-        (Retry.SLOW, "It may pass, but hardly at once."),
+        (Retry.SLOW, "Trying again may help, but not soon."),
         (Retry.FAST, "Trying again can help."),
     ],
 )
 def test_where_it_rests_it_says_whether_trying_again_helps(retry: Retry, expected: str) -> None:
     failure = Failure(Phase.TLS, "the certificate has expired.", retry=retry)
-    assert said(State.IDLE, failure=failure).endswith(f"The certificate has expired. {expected}")
+    assert said(State.IDLE, failure=failure).endswith(f": the certificate has expired. {expected}")
 
 
 @pytest.mark.parametrize(
@@ -129,6 +126,30 @@ def test_where_it_rests_it_says_whether_trying_again_helps(retry: Retry, expecte
 )
 def test_what_waits_in_the_queue_is_said(state: State, held: int, expected: str) -> None:
     assert said(state, held=held) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("None of 3 servers answered.", "none of 3 servers answered"),
+        ("No connection: no file is left.", "no connection: no file is left"),
+        ("example.org refused the connection.", "example.org refused the connection"),
+        ("DNS names nobody.", "DNS names nobody"),
+        ("it says 'wait...'", "it says 'wait...'"),
+        ("wait...", "wait..."),
+        ("Is this an XMPP port?", "is this an XMPP port?"),
+        ("", ""),
+    ],
+)
+def test_a_sentence_inside_another_leaves_its_end_and_its_capital_behind(text: str, expected: str) -> None:
+    assert clause(text) == expected
+
+
+@pytest.mark.parametrize("state", State)
+def test_whatever_there_is_to_say_of_a_link_takes_two_sentences_at_most(state: State) -> None:
+    for failure in (None, REFUSED, Failure(Phase.READY, "the server closed the stream")):
+        ends = [end for end in ". ".join((said(state, failure=failure), "")).split(". ") if end]
+        assert len(ends) <= 2, ends
 
 
 @pytest.mark.parametrize("state", State)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pcj.errors import QueueFull, UsageError
-from pcj.rts import Requests
+from pcj.rts import MAX_UNANSWERED, Requests
 from pcj.stanza import Node, iq
 
 OWN = "romeo@example.org/orchard"
@@ -169,3 +169,14 @@ def test_no_address_however_odd_breaks_the_matching(own: str, to: str | None, se
         node.set("from", sender)
     taken = pending.take(node, own)
     assert len(pending) == (0 if taken else 1)
+
+
+def test_of_the_requests_that_ended_without_a_reply_the_latest_thousand_are_remembered() -> None:
+    requests: Requests[int] = Requests(10)
+    for number in range(MAX_UNANSWERED + 1):
+        requests.add(f"q{number}", "a@b/c", number)
+        requests.discard(f"q{number}", number)
+    assert len(requests.unanswered) == MAX_UNANSWERED
+    assert not requests.late(iq(type="result", id="q0", from_="a@b/c"), "me@b/x")
+    assert requests.late(iq(type="result", id="q1", from_="a@b/c"), "me@b/x")
+    assert len(requests.unanswered) == MAX_UNANSWERED - 1

@@ -6,6 +6,8 @@ a test that wants a server of its own, to give it other settings or to end it fo
 ``with Prosody(workspace, settings="...") as server``.
 
 A test may kill or stop a shared server: it is started again before the next test.
+
+`seen`: takes what a test of the matrix saw, see matrix.py.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from typing import TypeVar
 
 import pytest
 
+from tests.interop.links import Pair
+from tests.interop.matrix import COMMAND, PATH, Seen, Table
 from tests.interop.servers import Ejabberd, Jabberd2, Prosody, RealServer, Workspace
 
 _HERE = Path(__file__).parent
@@ -24,10 +28,88 @@ _HERE = Path(__file__).parent
 Server = TypeVar("Server", bound=RealServer)
 
 
+class Run:
+    """What this run sees of the matrix.
+
+    Attributes:
+        table: the cells. complete: it is the whole matrix, all of it went well. elsewhere: the cells that differ from
+            docs/compatibility.md where the server's version differs, too.
+    """
+
+    def __init__(self) -> None:
+        self.table = Table()
+        self.complete = True
+        self.elsewhere: list[str] = []
+
+
+_run = Run()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-compatibility", action="store_true", help=f"write docs/{PATH.name} from what is seen")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", f"behaviour(*rows): what it sees stands in docs/{PATH.name}")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.is_relative_to(_HERE):
-            item.add_marker(pytest.mark.interop)
+    places = [place for place, item in enumerate(items) if item.path.is_relative_to(_HERE)]
+    # What holds the run against the table comes last.
+    ours = sorted((items[place] for place in places), key=lambda item: "whole_run" in _fixtures(item))
+    for place, item in zip(places, ours, strict=True):
+        items[place] = item
+        item.add_marker(pytest.mark.interop)
+    if not {item.path for item in ours} >= set(_HERE.glob("test_*.py")):
+        _run.complete = False
+
+
+def _fixtures(item: pytest.Item) -> list[str]:
+    names: list[str] = getattr(item, "fixturenames", [])
+    return names
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    if any("seen" in _fixtures(item) for item in items):
+        _run.complete = False
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if not report.passed and "behaviour" in report.keywords:
+        _run.complete = False
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _run.elsewhere:
+        terminalreporter.section(f"other servers than those of docs/{PATH.name}")
+        terminalreporter.write_line("\n".join(_run.elsewhere))
+        terminalreporter.write_line(f"To have the table of these servers: {COMMAND}")
+
+
+@pytest.fixture
+def whole_run() -> Run:
+    """What all tests saw before this one, which is the last."""
+    return _run
+
+
+@pytest.fixture
+def seen(request: pytest.FixtureRequest) -> Seen:
+    """Takes what a test marked with `behaviour` saw."""
+    mark = request.node.get_closest_marker("behaviour")
+    assert mark is not None, "which behaviour does this test show?"
+    callspec = getattr(request.node, "callspec", None)
+    pair = callspec.params.get("pair") if callspec is not None else None
+
+    def version(of: Pair) -> str:
+        return of.server_of(request).version
+
+    return Seen(_run.table, mark.args, pair, version)
+
+
+@pytest.fixture
+def server(pair: Pair, request: pytest.FixtureRequest) -> RealServer:
+    """The server of the test's pair."""
+    return pair.server_of(request)
 
 
 def require(kind: type[RealServer]) -> None:

@@ -29,6 +29,7 @@ from pcj import (
     Status,
     ping,
 )
+from pcj.testing import Contract
 from tests.interop.servers import Jabberd2, RealServer
 
 #: For one test's coroutine, in seconds. On an idle machine each is done in a fraction of one.
@@ -200,11 +201,12 @@ def counterpart(pair: Pair, server: RealServer, **options: Any) -> Broker:
 
 
 class Watched:
-    """A broker, and every status of it from the beginning, in order."""
+    """A broker, and every status of it from the beginning, in order, held against the contract of their order."""
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
         self.statuses: list[Status] = []
+        self.contract = Contract(broker)
         self._news = asyncio.Event()
         broker.subscribe("*", self._heard)
 
@@ -245,6 +247,10 @@ class Watched:
         """The original's events from a place in `statuses` on, as `words` has them."""
         return words(self.statuses[start:])
 
+    def all_words(self, start: int = 0) -> str:
+        """The same with those of ours, and why, where they say it."""
+        return words(self.statuses[start:], ours=True)
+
     async def fails(self) -> Failure:
         """Connects, which must fail; what for."""
         try:
@@ -265,7 +271,9 @@ async def links(*brokers: Broker) -> AsyncIterator[Sequence[Watched]]:
         for each in watched:
             await each.broker.shutdown()
         for each in watched:
-            await _let_go(each)
+            await let_go(each)
+    for each in watched:
+        assert each.contract.violations == [], each.broker
 
 
 @asynccontextmanager
@@ -277,7 +285,7 @@ async def ready(*brokers: Broker) -> AsyncIterator[Sequence[Watched]]:
         yield watched
 
 
-async def _let_go(link: Watched) -> None:
+async def let_go(link: Watched) -> None:
     """Waits until the server has closed all connections of this link, too.
 
     ejabberd takes a component off its table only after it has answered our closing tag, and sends part of what is for
@@ -329,14 +337,18 @@ async def settle(link: Watched) -> None:
     assert reply.get("type") == "result"
 
 
-def words(statuses: Iterable[Status]) -> str:
+def words(statuses: Iterable[Status], *, ours: bool = False) -> str:
     """The events of the original among them, in the words of its traces.
 
     Without their prefix; NODESENT and RTS_START with the node's name, an IQ with its child's; S is a stream header.
+    With `ours` all other events, too, with the reason of those that have one.
     """
     said: list[str] = []
     for status in statuses:
         if not status.event.startswith("PCJ_"):
+            if ours:
+                reason = status.detail.get("reason")
+                said.append(f"{status.event}({reason})" if reason else status.event)
             continue
         word = status.event.removeprefix("PCJ_")
         if status.event in (Event.PCJ_NODESENT, Event.PCJ_RTS_START):

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from itertools import takewhile
 from typing import Any
 
 import pytest
 
 from pcj import Broker, ConnectionFailed, Event, ReceiptState, RequestError, State, message, ping
-from tests.interop.links import SHUTDOWN, Watched, jabberd14, jabberd20, legacy, ready, run, settle, words, xmpp
+from tests.interop.links import SHUTDOWN, Watched, jabberd14, ready, run, settle, words, xmpp
+from tests.interop.matrix import COLUMNS, Seen
 from tests.interop.servers import RealServer
 
-#: Every type that each server serves at once, in different names.
-LINKS: dict[str, list[Callable[[RealServer], Broker]]] = {
-    "prosody": [xmpp, lambda server: legacy(server, user=1, plaintext=True), jabberd14],
-    "ejabberd": [xmpp, jabberd14],
-    "jabberd2": [xmpp, lambda server: legacy(server, user=1), jabberd14, lambda server: jabberd20(server, domain=1)],
+#: The columns of each server, all of which are connected at once, in different names.
+PAIRS_OF = {
+    name: [pair for pair in COLUMNS if pair.server == name] for name in dict.fromkeys(p.server for p in COLUMNS)
 }
+NAMES: dict[str, dict[str, Any]] = {"legacy": {"user": 1}, "jabberd20": {"domain": 1}}
+each_server = pytest.mark.parametrize("name", PAIRS_OF)
 #: To make delays too short to be felt.
 SOON: dict[str, Any] = {"auto_reconnect": True, "reconnect_delay": 0.05, "reconnect_delay_max": 0.1}
+
+
+@pytest.fixture
+def server(name: str, request: pytest.FixtureRequest) -> RealServer:
+    return PAIRS_OF[name][0].server_of(request)
+
+
+def brokers_of(name: str, server: RealServer) -> list[Broker]:
+    """One of each type that the server serves."""
+    return [pair.broker(server, **NAMES.get(pair.name, {})) for pair in PAIRS_OF[name]]
 
 
 def never_answers(server: RealServer) -> Broker:
@@ -29,15 +40,15 @@ def never_answers(server: RealServer) -> Broker:
 
 async def until_lost(link: Watched, start: int) -> str:
     """All that the link tells from `start` to the loss of its session, in both groups of events."""
-    await link.seen(Event.SESSION_LOST)
-    told = [status.event.removeprefix("PCJ_") for status in link.statuses[start:]]
-    return " ".join(told[: told.index("SESSION_LOST") + 1])
+    lost = await link.seen(Event.SESSION_LOST)
+    return words(takewhile(lambda status: status.seq <= lost.seq, link.statuses[start:]), ours=True)
 
 
-def test_a_killed_server_is_a_broken_socket_and_what_was_asked_fails(real_server: RealServer) -> None:
+@pytest.mark.behaviour("server killed (SIGKILL)", "in flight at a drop")
+@each_server
+def test_a_killed_server_is_a_broken_socket_and_what_was_asked_fails(name: str, server: RealServer, seen: Seen) -> None:
     async def scenario() -> None:
-        brokers = [make(real_server) for make in LINKS[real_server.name]]
-        async with ready(*brokers, never_answers(real_server)) as (*all_links, silent):
+        async with ready(*brokers_of(name, server), never_answers(server)) as (*all_links, silent):
             replies = [link.broker.return_to_sender(ping(to=silent.jid)) for link in all_links]
             ends = [asyncio.create_task(link.broker.wait_for(Event.RECONNECT_DELAY)) for link in all_links]
             for link in all_links:
@@ -45,10 +56,11 @@ def test_a_killed_server_is_a_broken_socket_and_what_was_asked_fails(real_server
             starts = [len(link.statuses) for link in all_links]
             assert [link.broker.pending for link in all_links] == [1] * len(all_links)
 
-            await asyncio.to_thread(real_server.kill)
+            await asyncio.to_thread(server.kill)
 
-            for link, start, reply, end in zip(all_links, starts, replies, ends, strict=True):
-                assert await until_lost(link, start) == "SOCKETFAIL SOCKETDISCONNECT SESSION_LOST"
+            for pair, link, start, reply, end in zip(PAIRS_OF[name], all_links, starts, replies, ends, strict=True):
+                lost = await until_lost(link, start)
+                assert lost == BROKEN
                 assert link.broker.state is not State.READY
                 with pytest.raises(RequestError, match="the connection was lost") as raised:
                     await reply
@@ -63,6 +75,8 @@ def test_a_killed_server_is_a_broken_socket_and_what_was_asked_fails(real_server
                 assert link.broker.sid == ""
                 with pytest.raises(ConnectionFailed, match="the connection"):
                     await end  # nothing follows
+                seen(f"`{lost}`, {failed.detail['retry']}", pair=pair, row="server killed (SIGKILL)")
+                seen(f"`{link.all_words(start)}`", pair=pair, row="in flight at a drop")
                 assert link.broker.state is State.IDLE
                 assert "connection" in link.broker.explain()
 
@@ -73,29 +87,40 @@ def test_a_killed_server_is_a_broken_socket_and_what_was_asked_fails(real_server
     run(scenario())
 
 
-SAID = "STREAM_ERROR NODERECEIVED STREAMEND SOCKETDISCONNECT SESSION_LOST"
-CLOSED = "STREAMEND SOCKETDISCONNECT SESSION_LOST"
-BROKEN = "SOCKETFAIL SOCKETDISCONNECT SESSION_LOST"
-#: How each of LINKS ends with SIGTERM. Prosody and ejabberd say to clients what it is, and drop components without a
+SAID = "STREAM_ERROR NODERECEIVED STREAMEND SOCKETDISCONNECT SESSION_LOST(drop)"
+CLOSED = "STREAMEND SOCKETDISCONNECT SESSION_LOST(drop)"
+BROKEN = "SOCKETFAIL SOCKETDISCONNECT SESSION_LOST(drop)"
+#: How each of PAIRS_OF ends with SIGTERM. Prosody and ejabberd say to clients what it is, and drop components without a
 #: word; jabberd2 closes every stream, and gives no reason.
-TERMINATED = {"prosody": [SAID, SAID, BROKEN], "ejabberd": [SAID, BROKEN], "jabberd2": [CLOSED] * 4}
+TERMINATED = {
+    "prosody": [SAID, SAID, BROKEN],
+    "ejabberd": [SAID, BROKEN],
+    "ejabberd_plain": [SAID],
+    "jabberd2": [CLOSED] * 4,
+}
 
 
-def test_a_server_that_ends_in_order_is_heard_out_before_the_link_ends(real_server: RealServer) -> None:
+@pytest.mark.behaviour("server ended (SIGTERM)")
+@each_server
+def test_a_server_that_ends_in_order_is_heard_out_before_the_link_ends(
+    name: str, server: RealServer, seen: Seen
+) -> None:
     async def scenario() -> None:
-        async with ready(*[make(real_server) for make in LINKS[real_server.name]]) as all_links:
+        async with ready(*brokers_of(name, server)) as all_links:
             for link in all_links:
                 await settle(link)
             starts = [len(link.statuses) for link in all_links]
 
-            real_server.terminate()
+            server.terminate()
             try:
                 ends = [await until_lost(link, start) for link, start in zip(all_links, starts, strict=True)]
             finally:
-                assert await asyncio.to_thread(real_server.wait)
+                assert await asyncio.to_thread(server.wait)
 
-            assert ends == TERMINATED[real_server.name]
-            for link, end in zip(all_links, ends, strict=True):
+            assert ends == TERMINATED[name]
+            for pair, link, end in zip(PAIRS_OF[name], all_links, ends, strict=True):
+                conditions = [f", {told.detail['condition']}" for told in link.all(Event.STREAM_ERROR)]
+                seen(f"`{end}`{''.join(conditions)}", pair=pair)
                 assert link.broker.state is State.IDLE
                 assert link.all(Event.PCJ_SHUTDOWN_START) == []
                 if end == SAID:
@@ -103,9 +128,9 @@ def test_a_server_that_ends_in_order_is_heard_out_before_the_link_ends(real_serv
                     assert "system-shutdown" in str(told.error)
                     assert told.node is not None
                     assert told.node.tag == "{http://etherx.jabber.org/streams}error"
-                    assert "the server is shutting down" in link.broker.explain().lower()
+                    assert "is shutting down" in link.broker.explain().lower()
                 else:
-                    assert "the server closed the" in link.broker.explain().lower()
+                    assert "closed the" in link.broker.explain()
 
     run(scenario())
 

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from typing import Any
 
 import pytest
 
 from pcj import Event, Node, State, message, ping
-from tests.interop.links import LOG, PAIRS, SHUTDOWN, Pair, Watched, counterpart, jabberd14, ready, run, settle, xmpp
+from tests.interop.links import (
+    LOG,
+    PAIRS,
+    SHUTDOWN,
+    Pair,
+    Watched,
+    counterpart,
+    jabberd14,
+    ready,
+    run,
+    settle,
+    words,
+    xmpp,
+)
+from tests.interop.matrix import Seen, behaviour
 from tests.interop.servers import RealServer
 
 BODY = "Здравствуй, 世界 🦊 \u00a0é | <b>&amp;</b> & \"double\" 'single' ]]> <![CDATA[x]]>\nsecond line\tend"
 MARKUP = "{urn:example:markup}markup"
 
 
-@pytest.fixture
-def server(pair: Pair, request: pytest.FixtureRequest) -> RealServer:
-    return pair.server_of(request)
-
-
 every_pair = pytest.mark.parametrize("pair", PAIRS, ids=str)
 
 
-@pytest.mark.parametrize("pair", [*PAIRS, LOG], ids=str)
-def test_the_link_gets_ready_in_the_order_of_the_original(pair: Pair, server: RealServer) -> None:
+@behaviour("happy path", [*PAIRS, LOG])
+def test_the_link_gets_ready_in_the_order_of_the_original(pair: Pair, server: RealServer, seen: Seen) -> None:
     async def scenario() -> None:
         async with ready(pair.broker(server)) as (link,):
             statuses = [*link.statuses]
@@ -43,12 +53,15 @@ def test_the_link_gets_ready_in_the_order_of_the_original(pair: Pair, server: Re
                 assert status.detail["verified"] is True
                 assert status.detail["name"] == "localhost"
                 assert status.detail["version"] == "TLSv1.3"
+            secured = [str(status.detail["version"]) for status in link.all(Event.PCJ_SSLSUCCESS)]
+            (mechanism,) = [str(status.detail["mechanism"]) for status in link.all(Event.PCJ_AUTHNEGOTIATE)]
+            seen(", ".join([*(secured or ["no TLS"]), mechanism, f"`{words(statuses[: last + 1])}`"]))
 
     run(scenario())
 
 
-@every_pair
-def test_shutdown_ends_the_link_in_the_order_of_the_original(pair: Pair, server: RealServer) -> None:
+@behaviour("shutdown", PAIRS)
+def test_shutdown_ends_the_link_in_the_order_of_the_original(pair: Pair, server: RealServer, seen: Seen) -> None:
     async def scenario() -> None:
         async with ready(pair.broker(server)) as (link,):
             await settle(link)
@@ -57,8 +70,7 @@ def test_shutdown_ends_the_link_in_the_order_of_the_original(pair: Pair, server:
             assert link.words(start) == SHUTDOWN
             assert link.broker.state is State.IDLE
             assert {status.detail["by"] for status in link.all(Event.PCJ_SHUTDOWN_START)} == {"user"}
-            await link.broker.shutdown()
-            assert link.words(start) == SHUTDOWN
+            seen(f"`{link.all_words(start)}`")
 
     run(scenario())
 
@@ -98,8 +110,8 @@ def test_messages_go_both_ways_whatever_they_say(pair: Pair, server: RealServer)
     run(scenario())
 
 
-@every_pair
-def test_a_request_to_the_server_gets_its_reply_past_all_others(pair: Pair, server: RealServer) -> None:
+@behaviour("answered", PAIRS)
+def test_a_request_to_the_server_gets_its_reply_past_all_others(pair: Pair, server: RealServer, seen: Seen) -> None:
     async def scenario() -> None:
         async with ready(pair.broker(server)) as (link,):
             link.broker.add_filter("any-iq", "/iq[@type='result']")
@@ -113,34 +125,45 @@ def test_a_request_to_the_server_gets_its_reply_past_all_others(pair: Pair, serv
                 Event.PCJ_NODESENT,
                 Event.PCJ_RTS_FINISH,
             ]
+            seen(f"{reply.get('type')}: `{words(about_it)}`")
 
     run(scenario())
 
 
-@every_pair
-def test_a_filter_selects_what_it_says_and_the_node_is_received_all_the_same(pair: Pair, server: RealServer) -> None:
-    expressions = {
-        "chat-body": "/message[@type='chat']/body",
-        "text": "string(/message/body)",
-        "markup": "//m:markup/@quotes",
-        "groupchat": "/message[@type='groupchat']",
-        "nested": "/route/message",
-    }
+ELEMENT = "{urn:example:разметка}élément"
+
+
+@behaviour("non-ASCII everywhere, each way")
+def test_nothing_need_be_ascii(pair: Pair, server: RealServer, seen: Seen) -> None:
+    # Name, password and resource of the account, addresses of a component; id, names, attributes, text of a stanza.
+    account: dict[str, Any] = {"user": 2, "resource": "балкон 世"}
 
     async def scenario() -> None:
-        async with ready(pair.broker(server), counterpart(pair, server)) as (link, other):
-            for event, expression in expressions.items():
-                link.broker.add_filter(event, expression, {"m": "urn:example:markup"})
-            node = await tell(other, link, "m1")
-            about_it = [status for status in link.statuses if status.node is node]
-            assert [status.event for status in about_it] == ["chat-body", "text", "markup", Event.PCJ_NODERECEIVED]
-            body, text, markup, _ = about_it
-            selected = body.detail["selected"]
-            assert isinstance(selected, list)
-            assert [(element.tag, element.text) for element in selected] == [("{jabber:client}body", BODY)]
-            assert body.detail["expression"] == expressions["chat-body"]
-            assert text.detail["selected"] == BODY
-            assert markup.detail["selected"] == ["<\"'&>"]
+        if pair.component:
+            broker, other_broker = pair.broker(server), xmpp(server, **account)
+        else:
+            broker, other_broker = pair.broker(server, **account), jabberd14(server)
+        async with ready(broker, other_broker) as (link, other):
+            component, client = (link, other) if pair.component else (other, link)
+            persona = f"жюльета@{component.jid}/{account['resource']}"
+            assert client.jid == f"{server.accounts[2][0]}@{server.domain}/{account['resource']}"
+            told = []
+            for sender, receiver in ((link, other), (other, link)):
+                addresses = (client.jid, persona) if sender is client else (persona, client.jid)
+                node = message(from_=addresses[0], to=addresses[1], type="chat", id="м-é-世", body=BODY)
+                ET.SubElement(node, ELEMENT, {"città": "Zürich", "{urn:example:é}ключ": "\u00a0"}).text = "🦊"
+                sender.broker.output(node)
+                came = await receiver.message()
+                assert (came.get("from"), came.get("to"), came.get("id")) == (*addresses, "м-é-世")
+                assert came.findtext("{jabber:client}body") == BODY
+                element = came.find(ELEMENT)
+                assert element is not None
+                assert (element.text, element.attrib) == (
+                    "🦊",
+                    {"città": "Zürich", "{urn:example:é}ключ": "\u00a0"},
+                )
+                told.append(str(came.get("from")))
+            seen(f"as it was, from {' and from '.join(sorted(told))}")
 
     run(scenario())
 

@@ -10,9 +10,21 @@ from typing import Any
 
 import pytest
 
-from pcj import Broker, Event, Node, RequestTimeout, Status, iq, ping
+from pcj import Broker, Event, Node, RequestError, RequestTimeout, Status, UsageError, iq, ping
 from pcj.stanza import error_condition
-from tests.interop.links import DEADLINE, jabberd14, jabberd20, legacy, ready, run, settle, xmpp
+from tests.interop.links import (
+    DEADLINE,
+    Pair,
+    counterpart,
+    jabberd14,
+    jabberd20,
+    legacy,
+    ready,
+    run,
+    settle,
+    xmpp,
+)
+from tests.interop.matrix import Seen, behaviour
 from tests.interop.servers import RealServer
 
 #: Who asks, and who is asked. Legacy clients and router components are jabberd2's.
@@ -105,26 +117,99 @@ def test_a_request_that_a_handler_takes_is_answered_by_it_alone(conversation: Co
     run(scenario())
 
 
-def test_a_request_that_is_never_answered_fails_when_its_time_is_over(conversation: Conversation) -> None:
-    server, asker, asked = conversation
-
+@behaviour("timed out")
+def test_a_request_that_is_never_answered_fails_when_its_time_is_over(
+    pair: Pair, server: RealServer, seen: Seen
+) -> None:
     async def scenario() -> None:
-        async with ready(asker(server), asked(server, unhandled_iq="ignore")) as (one, two):
+        async with ready(pair.broker(server), counterpart(pair, server, unhandled_iq="ignore")) as (one, two):
+            await settle(one)
+            start = len(one.statuses)
             began = time.monotonic()
-            with pytest.raises(RequestTimeout, match=r"within 0\.2 s") as raised:
-                await one.broker.return_to_sender(ask(two.jid, "q1"), timeout=0.2)
+            with pytest.raises(RequestTimeout, match=r"within 0\.1 s") as raised:
+                await one.broker.return_to_sender(ask(two.jid, "q1"), timeout=0.1)
             assert raised.value.reason == "timeout"
-            assert time.monotonic() - began >= 0.2
+            assert time.monotonic() - began >= 0.1
             (told,) = one.all(Event.RTS_FAIL)
             assert told.detail["reason"] == "timeout"
             assert told.detail["id"] == "q1"
             assert one.broker.pending == 0
+            failed = one.all_words(start)
 
             # It was there all the same; and an answer that comes too late is a node like any other.
             await settle(two)
             assert any(answered(status.node, "q1") for status in two.all(Event.PCJ_NODERECEIVED))
+            start = len(one.statuses)
             two.broker.output(iq(to=one.jid, from_=two.jid, id="q1", type="result"))
             await one.until(lambda: any(answered(status.node, "q1") for status in one.all(Event.PCJ_NODERECEIVED)))
+            seen(f"`{failed.split()[-1]}`; the reply that comes too late: `{one.all_words(start)}`")
+
+    run(scenario())
+
+
+@behaviour("in flight at shutdown")
+def test_a_request_in_flight_at_shutdown_fails_before_it_is_finished(
+    pair: Pair, server: RealServer, seen: Seen
+) -> None:
+    async def scenario() -> None:
+        async with ready(pair.broker(server), counterpart(pair, server, unhandled_iq="ignore")) as (one, two):
+            waiting = one.broker.return_to_sender(ask(two.jid, "q1"))
+            await settle(one)
+            start = len(one.statuses)
+            await one.broker.shutdown()
+            with pytest.raises(RequestError) as raised:
+                await waiting
+            assert raised.value.reason == "shutdown"
+            told = one.all_words(start)
+            assert told.split().count("RTS_FAIL(shutdown)") == 1
+            assert told.endswith("SHUTDOWN_FINISH")
+            assert one.broker.pending == 0
+            seen(f"`{told}`")
+
+    run(scenario())
+
+
+@behaviour("clashing id")
+def test_an_id_may_wait_for_one_reply_from_each_address(pair: Pair, server: RealServer, seen: Seen) -> None:
+    async def scenario() -> None:
+        async with ready(pair.broker(server), counterpart(pair, server, unhandled_iq="ignore")) as (one, two):
+            first = one.broker.return_to_sender(ask(two.jid, "q1"))
+            start = len(one.statuses)
+            with pytest.raises(UsageError) as refused:
+                one.broker.return_to_sender(ask(two.jid, "q1"))
+            assert one.statuses[start:] == []
+            # Of another it may be asked: neither gets the other's reply.
+            second = await one.broker.return_to_sender(ping(to=server.domain, id="q1"))
+            assert second.get("from") == server.domain
+            assert not first.done()
+            two.broker.output(iq(to=one.jid, from_=two.jid, id="q1", type="result"))
+            replies = [await first, second]
+            assert [reply.get("from") for reply in replies] == [two.jid, server.domain]
+            froms = len({reply.get("from") for reply in replies})
+            seen(f"to the same address: {type(refused.value).__name__}; to {froms} addresses: each its own reply")
+
+    run(scenario())
+
+
+@behaviour("reply from the wrong sender")
+def test_a_request_cannot_be_answered_by_a_stranger(pair: Pair, server: RealServer, seen: Seen) -> None:
+    async def scenario() -> None:
+        silent: dict[str, Any] = {"unhandled_iq": "ignore"}
+        asked = xmpp(server, user=1, **silent) if pair.component else jabberd14(server, **silent)
+        async with ready(pair.broker(server), asked, jabberd14(server, domain=1)) as (one, two, stranger):
+            waiting = one.broker.return_to_sender(ask(two.jid, "q1"))
+            await settle(one)
+            start = len(one.statuses)
+            stranger.broker.output(iq(to=one.jid, id="q1", type="result"))
+            await one.until(lambda: any(answered(status.node, "q1") for status in one.statuses[start:]))
+            assert not waiting.done()
+            wrong = one.all_words(start)
+            start = len(one.statuses)
+            two.broker.output(iq(to=one.jid, id="q1", type="result"))
+            assert (await waiting).get("from") == two.jid
+            right = one.all_words(start)
+            assert (wrong, right) == ("NODERECEIVED", "RTS_FINISH")
+            seen(f"`{wrong}`; the right one: `{right}`")
 
     run(scenario())
 
@@ -173,24 +258,5 @@ def test_many_requests_at_once_each_get_their_own_reply(real_server: RealServer)
                 *[one.broker.return_to_sender(ask(two.jid, f"q{number}")) for number in range(200)]
             )
             assert [reply[0].get("question") for reply in replies] == [f"q{number}" for number in range(200)]
-
-    run(scenario())
-
-
-def test_a_request_of_another_account_cannot_be_answered_by_a_stranger(real_server: RealServer) -> None:
-    async def scenario() -> None:
-        silent: dict[str, Any] = {"unhandled_iq": "ignore"}
-        async with ready(xmpp(real_server), jabberd14(real_server, **silent), jabberd14(real_server, domain=1)) as (
-            one,
-            asked,
-            stranger,
-        ):
-            waiting = one.broker.return_to_sender(ask(asked.jid, "q1"))
-            await settle(one)
-            stranger.broker.output(iq(to=one.jid, id="q1", type="result"))
-            await one.until(lambda: any(answered(status.node, "q1") for status in one.all(Event.PCJ_NODERECEIVED)))
-            assert not waiting.done()
-            asked.broker.output(iq(to=one.jid, id="q1", type="result"))
-            assert (await waiting).get("from") == asked.jid
 
     run(scenario())

@@ -220,11 +220,13 @@ def socketfail() -> None:
 
 def check_connect() -> None:
     assert whole_life().names[:4] == ["NODEQUEUED", "CONNECT", "CONNECTING", "ATTEMPT"]
-    assert first(Event.PCJ_CONNECT).detail == {}
+    assert first(Event.PCJ_CONNECT).detail == {"attempt": 0}
 
 
 def check_connecting() -> None:
-    assert first(Event.PCJ_CONNECTING).detail == {"attempt": 1}
+    connected = str(first(Event.PCJ_CONNECTED).detail["address"])
+    port = int(connected.rpartition(":")[2])
+    assert first(Event.PCJ_CONNECTING).detail == {"attempt": 1, "host": "127.0.0.1", "port": port}
 
 
 def check_connected() -> None:

@@ -29,10 +29,12 @@ from pcj import (
     ping,
     presence,
 )
+from pcj.config import Config
 from pcj.connection import Connection
 from pcj.protocol import dialect_of
 from pcj.testing import Server, ServerOptions
 from pcj.testing.certificates import make_certificate
+from pcj.transport.resolve import Endpoint
 from tests.shell.links import (
     DOMAIN,
     SECRET,
@@ -150,7 +152,7 @@ def test_silence_in_a_phase_ends_the_attempt_and_names_the_phase(script: Script,
         async with scripted(silent) as at:
             record, failure = await failing(broker_for(script, at.port, **TINY))
         assert failure.phase is phase
-        assert f"no answer within 0.05 s in the phase '{phase}'" in failure.message
+        assert f"no answer from 127.0.0.1:{at.port} within 0.05 s in the phase '{phase}'" in failure.message
         assert failure.came == "nothing"
         assert failure.expected
         assert failure.address == f"127.0.0.1:{at.port}"
@@ -607,5 +609,38 @@ def test_a_connection_that_was_aborted_before_it_was_made_stays_silent() -> None
             assert owner.calls == []
             assert not made.connected
             assert not made.ready
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("source", "jid", "guarded"),
+    [
+        ("given", "romeo@example.org", False),
+        (None, "romeo@example.org", False),
+        ("srv", "romeo@example.org", True),
+        ("srv", "romeo@localhost", True),
+        ("redirect", "romeo@localhost", True),
+        ("fallback", "romeo@example.org", True),
+        ("fallback", "romeo@localhost", False),
+        ("fallback", "romeo@echo.localhost", False),
+        ("fallback", "romeo@127.0.0.1", False),
+        ("fallback", "romeo@192.0.2.7", True),
+        ("fallback", "romeo@localhost.example.org", True),
+    ],
+)
+def test_this_machine_needs_no_tls_only_where_the_user_named_it(source: str | None, jid: str, guarded: bool) -> None:
+    async def main() -> None:
+        async def script(wire: Wire) -> None:
+            await wire.rest()
+
+        async with scripted(script) as at:
+            config = Config(connection_type=LEGACY, jid=jid, password=SECRET)
+            endpoint = None if source is None else Endpoint("localhost", at.port, source=source)
+            made = Connection(Nobody(), config, dialect_of(LEGACY), tls_name="x", endpoint=endpoint)
+            assert not made.guarded
+            await asyncio.get_running_loop().create_connection(lambda: made, "127.0.0.1", at.port)
+            assert made.guarded is guarded
+            made.abort()
 
     run(main)

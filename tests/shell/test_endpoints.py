@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -10,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from pcj import XMPP, Broker, ConfigError, ConnectionFailed, Event, Phase
-from pcj.config import JABBERD14_COMPONENT, Config
+from pcj import XMPP, Broker, ConfigError, ConnectionFailed, Event, Phase, Retry
+from pcj.config import JABBERD14_COMPONENT, LEGACY, Config
 from pcj.endpoints import find_endpoints, given_endpoint
 from pcj.protocol import dialect_of
-from pcj.testing import ScriptedServer, Server, ServerOptions
+from pcj.testing import ScriptedServer, Server, ServerOptions, certificates
 from pcj.transport.resolve import resolve
-from tests.shell.links import Record, closed_port, run
+from pcj.transport.tls_context import make_context
+from tests.shell.links import Record, Wire, closed_port, run, scripted
 from tests.shell.transport.nameserver import Zone, name_server
 
 DOMAIN = "montague.example"
@@ -155,18 +158,241 @@ def test_a_domain_that_says_it_has_no_xmpp_is_not_connected_to(monkeypatch: pyte
     run(main)
 
 
-def test_a_fatal_failure_is_not_repeated_at_the_next_server(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_that_was_refused_is_shown_to_no_other_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
     async def main() -> None:
-        async with server() as at:
-            zone: Zone = {PLAIN: [f"{rank} 0 {at.client_port} localhost." for rank in range(3)]}
+        async with server() as at, ScriptedServer(hear) as other:
+            zone: Zone = {PLAIN: [f"0 0 {at.client_port} localhost.", f"1 0 {other.port} localhost."]}
             async with served(monkeypatch, zone):
-                broker = Broker(XMPP, f"romeo@{DOMAIN}", password="wrong", ca_file=at.ca_file)
+                broker = Broker(
+                    XMPP, f"romeo@{DOMAIN}", password="wrong", ca_file=at.ca_file, stream_timeout=0.3, tls_timeout=0.3
+                )
                 record = Record(broker)
                 with pytest.raises(ConnectionFailed, match="not-authorized"):
                     await broker.connect()
+                assert len(record.one(Event.RESOLVED).detail["addresses"]) == 2  # type: ignore[arg-type]
                 assert record.names.count("CONNECTING") == 1
+                assert other.connections == 0
 
     run(main)
+
+
+def test_dns_that_points_to_this_machine_does_not_take_tls_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[str] = []
+
+    async def thief(wire: Wire) -> None:
+        await wire.header("jabber:client")
+        heard.append(await wire.rest())
+
+    async def main() -> None:
+        async with scripted(thief) as at, served(monkeypatch, {PLAIN: [f"0 0 {at.port} localhost."]}):
+            broker = Broker(LEGACY, f"romeo@{DOMAIN}/x", password="hunter2-secret", plaintext=True)
+            with pytest.raises(ConnectionFailed) as caught:
+                await broker.connect()
+            assert caught.value.failure.phase is Phase.TLS
+        assert "jabber:iq:auth" not in "".join(heard)
+
+    run(main)
+
+
+# ---- names beyond ASCII
+
+
+IDN, IDN_ASCII = "bücher.example", "xn--bcher-kva.example"
+
+
+@pytest.mark.parametrize("domain", [IDN, "BÜCHER.example", IDN_ASCII])
+@pytest.mark.parametrize("direct", [False, True])
+def test_an_internationalised_domain_is_reached_from_dns_to_ready(
+    monkeypatch: pytest.MonkeyPatch, domain: str, direct: bool
+) -> None:
+    async def main() -> None:
+        async with Server(domain=IDN, accounts={"romeo": "secret"}) as at:
+            port = at.direct_tls_port if direct else at.client_port
+            zone: Zone = {f"_xmpp{'s' if direct else ''}-client._tcp.{IDN_ASCII}": [f"0 0 {port} localhost."]}
+            async with name_server(zone) as (address, asked):
+                monkeypatch.setattr("pcj.endpoints.resolve", partial(resolve, nameservers=[address]))
+                broker = Broker(XMPP, f"romeo@{domain}", password="secret", ca_file=at.ca_file)
+                record = Record(broker)
+                await broker.connect()
+                assert sorted(asked) == [f"_xmpp-client._tcp.{IDN_ASCII}", f"_xmpps-client._tcp.{IDN_ASCII}"]
+                # Certificates have A-labels (RFC 9525 6.3), streams and addresses U-labels (RFC 7622 3.2).
+                secured = record.one(Event.PCJ_SSLSUCCESS).detail
+                assert (secured["name"], secured["verified"]) == (IDN_ASCII, True)
+                header = record.of(Event.PCJ_STREAMSTART)[0].node
+                assert header is not None
+                assert header.get("to") == IDN
+                assert broker.jid.startswith(f"romeo@{IDN}/")
+                await broker.shutdown()
+                record.check()
+
+    run(main)
+
+
+def test_an_internationalised_domain_is_not_taken_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        options = ServerOptions(certificate_names=("bucher.example", "localhost"))
+        async with Server(domain=IDN, accounts={"romeo": "secret"}, options=options) as at:
+            zone: Zone = {f"_xmpp-client._tcp.{IDN_ASCII}": [f"0 0 {at.client_port} localhost."]}
+            async with served(monkeypatch, zone):
+                broker = Broker(XMPP, f"romeo@{IDN}", password="secret", ca_file=at.ca_file)
+                with pytest.raises(ConnectionFailed, match=rf"not for {IDN} \({IDN_ASCII}\)") as caught:
+                    await broker.connect()
+                assert caught.value.failure.phase is Phase.TLS
+
+    run(main)
+
+
+def test_what_fails_for_an_internationalised_domain_names_it_as_the_user_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with served(monkeypatch, {f"_xmpp-client._tcp.{IDN_ASCII}": ["0 0 0 ."]}):
+            broker = Broker(XMPP, f"romeo@{IDN}", password="secret")
+            with pytest.raises(ConnectionFailed, match=rf"^{IDN} \({IDN_ASCII}\) says in DNS"):
+                await broker.connect()
+        endpoint = given_endpoint(
+            Config(connection_type=XMPP, jid=f"romeo@{IDN}", password="x", port=5555), dialect_of(XMPP), None, None
+        )
+        assert endpoint is not None
+        assert endpoint.at("192.0.2.7:5555") == f"{IDN} ({IDN_ASCII}, 192.0.2.7, port 5555)"
+
+    run(main)
+
+
+def test_an_outage_of_dns_is_not_taken_for_a_domain_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    # With direct_tls too, where the port of the domain itself is another.
+    async def nobody(*_: object, **__: object) -> list[Any]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    async def main() -> None:
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", nobody, raising=False)
+        async with served(monkeypatch, {PLAIN: "SERVFAIL", DIRECT: "SERVFAIL"}):
+            for direct_tls in (False, True):
+                broker = Broker(XMPP, f"romeo@{DOMAIN}", password="secret", direct_tls=direct_tls)
+                with pytest.raises(ConnectionFailed, match="could not answer what it was asked") as caught:
+                    await broker.connect()
+                assert caught.value.failure.retry is Retry.FAST
+
+    run(main)
+
+
+def test_what_cannot_be_tried_at_all_is_told_of_when_the_others_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        ports = [closed_port(), closed_port()]
+        records = ["0 0 5222 10.0.0.1.", *(f"{rank} 0 {port} localhost." for rank, port in enumerate(ports))]
+        async with served(monkeypatch, {PLAIN: records}):
+            broker = Broker(XMPP, f"romeo@{DOMAIN}", password="secret")
+            with pytest.raises(ConnectionFailed) as caught:
+                await broker.connect()
+            failure = caught.value.failure
+            assert ("'10.0.0.1'", "is an address, not a name") in failure.tried
+            assert failure.message.endswith(
+                "; DNS also names what cannot be used: '10.0.0.1' is an address, not a name."
+            )
+            assert failure.message.startswith("none of 2 servers could be reached: ")
+            assert ".;" not in failure.message + broker.explain()
+
+    run(main)
+
+
+# ---- direct TLS (XEP-0368)
+
+
+def test_direct_tls_names_the_protocol_and_the_domain(monkeypatch: pytest.MonkeyPatch) -> None:
+    hello: list[bytes] = []
+
+    async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        hello.append(await reader.read(65536))
+
+    async def main() -> None:
+        async with ScriptedServer(hear) as at, served(monkeypatch, {DIRECT: [f"0 0 {at.port} localhost."]}):
+            broker = Broker(XMPP, f"romeo@{DOMAIN}", password="secret", auto_reconnect=False)
+            with pytest.raises(ConnectionFailed):
+                await broker.connect()
+        # RFC 7301 3.1: the list of names, each behind its length; RFC 6066 3: the server's name behind its length.
+        assert b"\x00\x0c\x0bxmpp-client" in hello[0]
+        assert len(DOMAIN).to_bytes(2, "big") + DOMAIN.encode() in hello[0]
+
+    run(main)
+
+
+def server_that_selects(monkeypatch: pytest.MonkeyPatch, *protocols: str) -> None:
+    """Make the embedded server know these application protocols only."""
+    make = certificates.make_certificate
+
+    def made(*arguments: Any) -> ssl.SSLContext:
+        context = make(*arguments)
+        context.set_alpn_protocols(list(protocols))
+        return context
+
+    monkeypatch.setattr("pcj.testing.server.make_certificate", made)
+
+
+def test_a_server_that_knows_of_no_application_protocol_is_good_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    server_that_selects(monkeypatch)
+
+    async def main() -> None:
+        async with server() as at:
+            zone: Zone = {DIRECT: [f"0 0 {at.direct_tls_port} localhost."]}
+            async with served(monkeypatch, zone), romeo(at) as broker:
+                assert broker.sid
+
+    run(main)
+
+
+def test_a_server_that_selects_another_application_protocol_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    server_that_selects(monkeypatch, "h2")
+
+    def careless(**options: Any) -> ssl.SSLContext:
+        # A server of the standard library selects only what was offered: so this is, but not by the rules.
+        context = make_context(**options)
+        context.set_alpn_protocols(["xmpp-client", "h2"])
+        return context
+
+    monkeypatch.setattr("pcj.transport.wire.make_context", careless)
+
+    async def main() -> None:
+        async with server() as at, served(monkeypatch, {DIRECT: [f"0 0 {at.direct_tls_port} localhost."]}):
+            broker = romeo(at)
+            record = Record(broker)
+            with pytest.raises(ConnectionFailed, match="'h2'") as caught:
+                await broker.connect()
+            assert caught.value.failure.phase is Phase.TLS
+            assert "SSLFAIL" in record.names
+            assert "STREAMSTART" not in record.names, "not a byte of ours for another service"
+
+    run(main)
+
+
+def test_a_record_for_direct_tls_that_leads_to_a_port_without_it_leads_to_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        async with server() as at:
+            zone: Zone = {DIRECT: [f"0 0 {at.client_port} localhost."], PLAIN: [f"1 0 {at.client_port} localhost."]}
+            async with served(monkeypatch, zone), romeo(at) as broker:
+                assert broker.sid
+
+    run(main)
+
+
+def test_what_is_no_xmpp_at_all_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def web(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b">")
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async def main() -> None:
+        async with server() as at, ScriptedServer(web) as other:
+            zone: Zone = {PLAIN: [f"0 0 {other.port} localhost.", f"1 0 {at.client_port} localhost."]}
+            async with served(monkeypatch, zone), romeo(at) as broker:
+                assert broker.sid
+                assert other.connections == 1
+
+    run(main)
+
+
+# ---- what is given
 
 
 @pytest.mark.parametrize(

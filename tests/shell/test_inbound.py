@@ -294,3 +294,12 @@ def test_a_stream_error_at_ready_is_told_of_and_delivered() -> None:
             record.check()
 
     run(main)
+
+
+@pytest.mark.parametrize("version", ["2", "3"])
+@pytest.mark.parametrize("element", ["r", "a", "enabled", "failed", "resumed"])
+def test_the_streams_own_bookkeeping_is_no_node_of_the_users(element: str, version: str) -> None:
+    record, sent = exchange(f"<{element} xmlns='urn:xmpp:sm:{version}' h='1'/>", subscriber=True)
+    assert kinds(record) == ["NODE_IGNORED"]
+    assert sent == []
+    assert record.one(Event.NODE_IGNORED).detail["reason"] == "stream management was not agreed on"

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 import pcj.link
-from pcj import Broker, ConnectionFailed, Event, Retry, State, Status, UsageError, message, ping
+from pcj import Broker, ConnectionFailed, Event, RequestError, Retry, State, Status, UsageError, message, ping
 from pcj.testing import ScriptedServer, ServerOptions
 from tests.shell.links import (
     DOMAIN,
+    SECRET,
     Record,
     Wire,
     client,
@@ -532,7 +533,9 @@ def test_halt_while_closing_ends_the_shutdown() -> None:
             broker.halt()
             async with asyncio.timeout(1):
                 await shutting
-            assert record.since("READY") == ["STREAMEND", "SHUTDOWN_START", "SOCKETDISCONNECT", "SESSION_LOST"]
+            assert record.since("READY") == [
+                *("STREAMEND", "SHUTDOWN_START", "SOCKETDISCONNECT", "SESSION_LOST", "SHUTDOWN_FINISH")
+            ]
 
     run(main)
 
@@ -926,3 +929,102 @@ def test_a_fault_in_the_link_itself_is_told_of_and_ends_it(
 
     run(main)
     assert "ZeroDivisionError" in caplog.text
+
+
+# ---- the latest call counts
+
+
+@pytest.mark.parametrize("call", ["connect", "reconnect"])
+def test_a_shutdown_behind_a_connect_in_the_very_moment_of_the_end_counts(call: str) -> None:
+    async def main() -> None:
+        async with server() as at:
+            broker = component(at.component_port)
+            record = Record(broker)
+            await broker.connect()
+            tasks: list[asyncio.Task[None]] = []
+
+            def gone(status: Status) -> None:
+                if not tasks:
+                    tasks.append(asyncio.create_task(getattr(broker, call)()))
+                    tasks.append(asyncio.create_task(broker.shutdown()))
+
+            broker.subscribe(Event.PCJ_SOCKETDISCONNECT, gone)
+            await at.drop(DOMAIN)
+            while len(tasks) < 2:
+                await turns()
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+            assert isinstance(outcomes[0], UsageError)
+            assert outcomes[1] is None
+            assert broker.state is State.IDLE
+            assert record.names.count("READY") == 1
+
+    run(main)
+
+
+def test_what_worked_elsewhere_says_nothing_of_where_connect_is_told_to_go_now() -> None:
+    async def banner(wire: Wire) -> None:
+        wire.send("SSH-2.0-OpenSSH_9.2\r\n")
+        await wire.rest()
+
+    async def main() -> None:
+        async with server() as at, scripted(banner) as other:
+            broker = component(at.component_port, auto_reconnect=True)
+            await broker.connect()
+            with pytest.raises(ConnectionFailed) as caught:
+                await broker.reconnect("127.0.0.1", other.port)
+            assert caught.value.failure.retry is Retry.FATAL
+
+    run(main)
+
+
+def test_every_status_bears_its_attempt_and_what_a_session_leaves_behind_bears_its_session() -> None:
+    async def main() -> None:
+        async with scripted(good) as at:
+            broker = component(at.port)
+            record = Record(broker)
+            broker.output(message(to="romeo@localhost", body="held"))
+            await broker.connect()
+            asked = broker.return_to_sender(ping(to="nobody.example"))
+            await broker.shutdown()
+            with pytest.raises(RequestError):
+                await asked
+            await broker.connect()
+            await broker.shutdown()
+            seen = [
+                (status.event.removeprefix("PCJ_"), status.detail["attempt"], status.detail.get("session"))
+                for status in record.statuses
+            ]
+            assert seen[:3] == [("NODEQUEUED", 0, None), ("CONNECT", 0, None), ("CONNECTING", 1, None)]
+            for event in ("READY", "STREAMEND", "SOCKETDISCONNECT", "SESSION_LOST", "RTS_FAIL", "SHUTDOWN_FINISH"):
+                assert (event, 1, 1) in seen, event
+            assert ("CONNECTING", 2, None) in seen
+            assert ("READY", 2, 2) in seen
+
+    run(main)
+
+
+def test_what_a_server_says_at_the_end_of_a_session_shows_no_secret_and_steers_no_terminal() -> None:
+    async def main() -> None:
+        async def says(wire: Wire) -> None:
+            await wire.component()
+            streams = "urn:ietf:params:xml:ns:xmpp-streams"
+            wire.send(
+                f"<stream:error><conflict xmlns='{streams}'/><text xmlns='{streams}'>"
+                f"the secret &#{ord(SECRET[0])};{SECRET[1:]} \u009b31m</text></stream:error></stream:stream>"
+            )
+            await wire.rest()
+
+        async with scripted(says) as at:
+            broker = component(at.port)
+            record = Record(broker)
+            await broker.connect()
+            while state_of(broker) is not State.IDLE:
+                await turns()
+            shown = f"{broker.explain()} {record.one(Event.STREAM_ERROR)!r} {record.one(Event.STREAM_ERROR).to_json()}"
+            shown += f"{record.one(Event.PCJ_NODERECEIVED)!r} {record.one(Event.STREAM_ERROR).error}"
+            assert SECRET not in shown
+            assert "[redacted]" in shown
+            assert shown.isprintable()
+            assert "\u009b" not in str(record.one(Event.STREAM_ERROR).detail["text"])
+
+    run(main)

@@ -164,6 +164,45 @@ def test_a_request_that_timed_out_behind_a_full_network_is_not_sent_in_the_next_
     run(main)
 
 
+def test_an_answer_of_the_brokers_own_that_never_left_is_not_given_in_the_next_session() -> None:
+    async def main() -> None:
+        go, came = asyncio.Event(), list[str]()
+
+        async def asks(wire: Wire) -> None:
+            await wire.component()
+            await go.wait()
+            wire.send(f"<iq type='get' id='p1' from='{TO}' to='{DOMAIN}'><ping xmlns='urn:xmpp:ping'/></iq>")
+            await answered.wait()
+            wire.reset()
+
+        async with scripted(asks, listens(came)) as at:
+            broker = stuck(at.port)
+            record = Record(broker)
+            answered = asyncio.Event()
+            broker.subscribe(Event.IQ_ANSWERED, lambda status: answered.set())
+            gone = broker.events(Event.SESSION_LOST)
+            await broker.connect()
+            fill(broker)
+            await turns()
+            kept = broker.output(message(to=TO, body="kept"))
+            go.set()
+            await anext(gone)
+            await turns()
+            dropped = record.one(Event.NODE_DROPPED)
+            assert dropped.node is not None
+            assert (dropped.node.get("id"), dropped.detail["reason"]) == ("p1", "drop")
+            assert broker.queue == 1
+            await broker.connect()
+            assert broker.purge_queue() == 1
+            await broker.shutdown()
+            assert kept.state is ReceiptState.WRITTEN
+            record.check()
+        assert "kept" in came[0]
+        assert "p1" not in came[0]
+
+    run(main)
+
+
 def test_nodes_whose_write_fails_are_held_and_go_out_in_the_next_session() -> None:
     async def main() -> None:
         receipts: list[Receipt] = []

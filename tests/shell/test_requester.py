@@ -492,3 +492,53 @@ def test_the_receipt_of_a_request_is_written_when_it_was_sent() -> None:
             request.cancel()
 
     run(main)
+
+
+# ---- a reply that comes too late (C11)
+
+
+def test_a_reply_behind_its_rts_fail_is_an_ordinary_node_marked_as_late_and_only_once() -> None:
+    async def main() -> None:
+        async with silent() as (broker, peer, record):
+            with pytest.raises(RequestTimeout):
+                await broker.return_to_sender(ping(to=PEER, id="q1"), timeout=0.01)
+            peer.say(id="q1", **{"from": "stranger@localhost/x"})
+            peer.say(id="q1")
+            peer.say(id="q1")
+            while len(record.of(Event.PCJ_NODERECEIVED)) < 3:
+                await turns()
+            late = [status.detail.get("late", False) for status in record.of(Event.PCJ_NODERECEIVED)]
+            assert late == [False, True, False]
+
+    run(main)
+
+
+def test_an_error_to_a_message_that_was_asked_and_given_up_is_late_too() -> None:
+    async def main() -> None:
+        async with silent() as (broker, peer, record):
+            future = broker.return_to_sender(message(to=PEER, id="m1", body="there?"))
+            future.cancel()
+            await turns()
+            assert peer.wire is not None
+            peer.wire.send(f"<message from='{PEER}' to='{DOMAIN}' type='error' id='m1'/>")
+            await broker.wait_for(Event.PCJ_NODERECEIVED)
+            assert record.one(Event.PCJ_NODERECEIVED).detail["late"] is True
+
+    run(main)
+
+
+def test_a_handler_of_the_start_cannot_take_the_room_of_the_request() -> None:
+    async def main() -> None:
+        broker = component(closed_port(), queue_max_nodes=1)
+        record = Record(broker)
+        broker.subscribe(Event.PCJ_RTS_START, lambda status: broker.output(message(to=PEER, body="more")))
+        request = broker.return_to_sender(ping(to=PEER))
+        assert broker.queue == 1
+        assert record.names == ["RTS_START", "NODEQUEUED", "HANDLER_FAILED"]
+        assert isinstance(record.one(Event.HANDLER_FAILED).error, QueueFull)
+        await broker.shutdown()
+        with pytest.raises(RequestError):
+            await request
+        ended(record)
+
+    run(main)

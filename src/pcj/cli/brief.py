@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from typing import Final
 
 from pcj.cli.escape import shown
+from pcj.cli.wording import with_options
+from pcj.errors import ConnectionFailed, Phase
 from pcj.events import Event, Status
 from pcj.namespaces import CLIENT, STREAMS
+from pcj.protocol.retry import words_of
 from pcj.stanza import Node
+from pcj.transport.resolve import Endpoint
 
-__all__ = ["detail_of", "node_in_brief"]
+__all__ = ["detail_of", "is_failure", "node_in_brief", "sentence_of"]
 
 #: Of a node, random ids are not worth their place, nor is our own address.
 _LEFT_OUT: Final[dict[str, frozenset[str]]] = {
@@ -59,17 +63,55 @@ def node_in_brief(node: Node, left_out: frozenset[str] = _ID, depth: int = 1) ->
     return " ".join(parts)
 
 
-def detail_of(status: Status) -> str:
-    """One line about a status, in words where its kind is known."""
+def is_failure(status: Status) -> bool:
+    """Whether it tells of a failure of the connection, whose sentence says what its detail says to programs."""
+    return status.error is not None and "retry" in status.detail
+
+
+def sentence_of(error: BaseException) -> str:
+    """What an error says, in the words of the command line, and without a number of the system's."""
+    return shown(with_options(words_of(error)))
+
+
+def detail_of(status: Status, said_before: str = "") -> str:
+    """One line about a status, in words where its kind is known.
+
+    Args:
+        said_before: the sentence of the error that was shown last; it is not said again.
+    """
     if "selected" in status.detail:
         return f"selected {_selected(status.detail['selected'])} by {shown(str(status.detail.get('expression', '')))}"
-    said = _in_words(status.event, status.detail)
+    if status.event == Event.ATTEMPT:
+        return _attempt(status)
+    said = "" if is_failure(status) else _in_words(status.event, status.detail)
     parts = [said] if said else []
-    if status.error is not None:
-        parts.append(shown(str(status.error)))
-    if status.node is not None:
-        parts.append(node_in_brief(status.node, _LEFT_OUT.get(status.event, _ID)))
+    node, error = status.node, status.error
+    if error is not None:
+        sentence = sentence_of(error)
+        parts.append("for the same reason" if sentence == said_before else sentence)
+        if status.event == Event.STREAM_ERROR and node is not None and _is_quoted(node, sentence):
+            node = None
+    if node is not None:
+        parts.append(node_in_brief(node, _LEFT_OUT.get(status.event, _ID)))
     return ": ".join(parts)
+
+
+def _attempt(status: Status) -> str:
+    """An address and a few words; a host without an address has its sentence in the CONNECTFAIL that follows."""
+    outcome = str(status.detail.get("outcome", ""))
+    if isinstance(status.error, ConnectionFailed):
+        failure = status.error.failure
+        outcome = "no address" if failure.phase is Phase.RESOLVE else failure.came
+    return shown(f"{status.detail.get('address', '')} {outcome}")
+
+
+def _is_quoted(node: Node, sentence: str) -> bool:
+    """Whether `sentence` says all that a stream error does: the name of its condition, and its texts."""
+    conditions = [child.tag.rpartition("}")[2] for child in node]
+    texts = [text.strip() for text in node.itertext()]
+    return all(name == "text" or shown(name) in sentence for name in conditions) and all(
+        shown(text)[: _MAX_TEXT - 3] in sentence for text in texts
+    )
 
 
 def _in_words(event: str, detail: Mapping[str, object]) -> str:
@@ -78,14 +120,15 @@ def _in_words(event: str, detail: Mapping[str, object]) -> str:
 
     match event:
         case Event.PCJ_CONNECT | Event.PCJ_CONNECTING:
-            where = ":".join(say(name) for name in ("host", "port") if name in detail)
-            again = f"attempt {say('attempt')}" if event == Event.PCJ_CONNECTING and detail.get("attempt") != 1 else ""
+            where = _place(detail)
+            first = event == Event.PCJ_CONNECT or detail.get("attempt", 1) == 1
+            again = "" if first else f"attempt {say('attempt')}"
             return ", ".join(filter(None, (where, again)))
         case Event.RESOLVED:
             addresses = detail.get("addresses")
             return shown(", ".join(map(str, addresses)) if isinstance(addresses, (list, tuple)) else str(addresses))
         case Event.ATTEMPT:
-            return f"{say('address')} {say('outcome')}" if detail.get("outcome") == "connected" else say("address")
+            return f"{say('address')} {say('outcome')}"
         case Event.PCJ_CONNECTED:
             return f"{say('address')} from {say('local')}"
         case Event.PCJ_SSLSUCCESS:
@@ -104,6 +147,14 @@ def _in_words(event: str, detail: Mapping[str, object]) -> str:
         case Event.PCJ_SOCKETDISCONNECT:
             return say("address")
     return ", ".join(f"{shown(name)} {_short(str(value))}" for name, value in detail.items() if name not in _KNOWN)
+
+
+def _place(detail: Mapping[str, object]) -> str:
+    """What is known of where to: "[::1]:5222", the path of a socket, "port 5222"."""
+    host, port = detail.get("host"), detail.get("port")
+    if host is None:
+        return "" if port is None else shown(f"port {port}")
+    return shown(str(host) if not isinstance(port, int) else str(Endpoint(str(host), port)))
 
 
 def _selected(value: object) -> str:

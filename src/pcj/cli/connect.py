@@ -9,32 +9,24 @@ from typing import Any, Final
 import click
 
 from pcj.broker import Broker
+from pcj.cli.brief import is_failure
 from pcj.cli.escape import shown
 from pcj.cli.password import VARIABLE, password_for
 from pcj.cli.run import FAILED, Interrupted, complain, run, watch_signals
 from pcj.cli.timeline import Display, JsonLines, Timeline, make_console
+from pcj.cli.wording import with_options
 from pcj.config import XMPP, Config
 from pcj.errors import ConfigError, ConnectionFailed, UsageError
 from pcj.events import Event, Status
-from pcj.explain import State
+from pcj.explain import State, clause, sentence
 from pcj.protocol import dialect_of
+from pcj.transport.tls import make_context
 
 __all__ = ["connect"]
 
 _PASSWORD_REFUSED: Final = (
     "a password on the command line can be read by every user of this machine (ps) and stays in the shell's history; "
     f"set {VARIABLE}, give --password-command, or be asked for it"
-)
-#: What the library calls them, and what this command does.
-_OPTIONS: Final = (
-    ("ca_file=", "--ca-file"),
-    ("require_tls=False", "--no-require-tls"),
-    ("verify_tls=False", "--insecure"),
-    ("direct_tls=True", "--direct-tls"),
-    ("direct_tls=False", "without --direct-tls"),
-    ("plaintext=True", "--plaintext"),
-    ("tls_name=", "--tls-name"),
-    ("needs allow_plain", "needs --allow-plain"),
 )
 #: An event that does not happen.
 _NEVER: Final = "pcj connect: never"
@@ -145,9 +137,11 @@ def connect(
     try:
         # What is wrong with the options is said before a password is asked for; a name stands in for it.
         Broker.from_config(config(password=VARIABLE))
+        if ca_file is not None:  # that it holds certificates is seen now, not when the timeline has begun
+            make_context(verify=not insecure, ca_file=ca_file, client_certificate=None)
         made = config(password=password_for(shown(jid), password_command))
     except ConfigError as error:
-        raise click.UsageError(shown(str(error))) from None
+        raise click.UsageError(shown(with_options(str(error)))) from None
     if insecure:
         complain("warning: --insecure: the server's certificate is not checked; anyone in between can read along")
     console = make_console()
@@ -172,6 +166,7 @@ class _Session:
         self._asked_at = 0.0
         self._ready: tuple[str, float] | None = None  # the latest address, and the seconds it took to READY at first
         self._reason = ""  # why the next attempt was to wait
+        self._last: Status | None = None
 
     async def run(self, timeout: float | None) -> int:
         """Connect, show, shut down; the exit code.
@@ -185,7 +180,7 @@ class _Session:
         broker.subscribe(Event.PCJ_CONNECT, self._on_connect)
         broker.subscribe(Event.PCJ_READY, self._on_ready)
         broker.subscribe(Event.RECONNECT_DELAY, self._on_delay)
-        broker.subscribe("*", partial(self._display.show, config.connection_type))
+        broker.subscribe("*", self._on_any)
         with watch_signals(self._on_signal):
             connecting = asyncio.create_task(broker.connect())
             await self._first(connecting, timeout=timeout)
@@ -196,7 +191,7 @@ class _Session:
             before, explained = broker.state, broker.explain()
             if before not in (State.IDLE, State.HALTED):
                 await broker.shutdown()
-            self._say(_with_options(self._ended(before, explained)))
+            self._say(with_options(self._ended(before, explained)))
             try:
                 await connecting
             except (ConnectionFailed, UsageError):
@@ -212,18 +207,27 @@ class _Session:
             before: what the broker was doing when it was to end. explained: its words of then.
         """
         if before in (State.IDLE, State.HALTED, State.CLOSING):
-            return self._broker.explain()  # it ended by itself
+            return self._unsaid(self._broker.explain())  # it ended by itself
         if self._ready is None:
             if before is State.WAITING:  # "the next attempt comes" is true no more
-                return (
-                    f"READY was not reached; then it was shut down. The last failure: {_ended_sentence(self._reason)}"
-                )
+                return f"READY was not reached; then it was shut down. The last failure: {_stopped(self._reason)}"
             return f"READY was not reached; then it was shut down. Before that: {explained}"
         jid, seconds = self._ready
         said = f"READY was reached as {jid} after {seconds * 1000:.0f} ms; then "
         if before is State.READY:
             return f"{said}it was shut down."
-        return f"{said}the connection was lost, and it was shut down. The reason: {_ended_sentence(self._reason)}"
+        return f"{said}the connection was lost, and it was shut down. The reason: {_stopped(self._reason)}"
+
+    def _unsaid(self, text: str) -> str:
+        """`text` without the sentence that stands in the line right above."""
+        last = self._last
+        if self._as_json or last is None or last.error is None or not is_failure(last):
+            return text
+        return text.replace(sentence(f": {clause(str(last.error))}"), ".")
+
+    def _on_any(self, status: Status) -> None:
+        self._last = status
+        self._display.show(self._broker.config.connection_type, status)
 
     def _on_connect(self, status: Status) -> None:
         self._asked_at = status.at
@@ -270,12 +274,6 @@ class _Session:
             self._display.note(text)
 
 
-def _ended_sentence(text: str) -> str:
+def _stopped(text: str) -> str:
+    """`text` with a full stop."""
     return text if text.endswith((".", "!", "?")) else f"{text}."
-
-
-def _with_options(text: str) -> str:
-    """A sentence of the library with its options named as those of the command line."""
-    for ours, option in _OPTIONS:
-        text = text.replace(ours, option)
-    return text

@@ -42,7 +42,8 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")  # a terminal that knows only ASCII is no reason to fail
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine())
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    # Errors alone: what the library logs as a warning is an event, and the timeline shows it.
+    logging.basicConfig(level=logging.ERROR, handlers=[handler])
 
     from pcj.cli.group import pcj  # late: it needs what was looked for above
 

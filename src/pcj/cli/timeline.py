@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pcj.cli.brief import detail_of
+from pcj.cli.brief import detail_of, sentence_of
 from pcj.cli.escape import shown, shown_json
 from pcj.cli.run import FAILED, complain
 from pcj.events import PCJ_EVENTS, Event, Status
@@ -86,6 +86,7 @@ class Timeline:
         self._origin: float | None = None
         self._early: list[Status] = []
         self._begun = False
+        self._said = ""  # the sentence of the last error of this attempt
 
     def _legend(self) -> None:
         """What the colours mean, and the unit of time."""
@@ -103,6 +104,7 @@ class Timeline:
             self._legend()
         self._origin = None
         self._early.clear()
+        self._said = ""
         self._output.print()
         self._output.print(Text.assemble((shown(kind), "bold"), f"  {shown(text)}"))
 
@@ -126,7 +128,11 @@ class Timeline:
 
     def _line(self, status: Status, origin: float) -> None:
         room = self._output.console.width - _INDENT
-        said = detail_of(status)
+        if status.event == Event.PCJ_CONNECTING:
+            self._said = ""
+        said = detail_of(status, self._said)
+        if status.error is not None and status.event != Event.ATTEMPT:
+            self._said = sentence_of(status.error)
         if status.error is None and len(said) > room:
             said = said[: room - 3] + "..."  # one line; only an error is worth as many as it takes
         lines = textwrap.wrap(said, room) or [""]

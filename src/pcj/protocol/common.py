@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator
-from typing import Any
+from collections.abc import Generator, Mapping
+from types import MappingProxyType
+from typing import Any, Final
 
 from pcj.errors import ConfigError, JidError, ProtocolError, Retry
 from pcj.events import Event
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 FEATURES = f"{{{STREAMS}}}features"
+NO_SENTENCES: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 def name_of(node: Node) -> str:
@@ -146,13 +148,19 @@ def request(negotiation: Negotiation, node: Node) -> Generator[Step, Any, Node]:
         yield Hold(reply)
 
 
-def refusal(reply: Node, what: str) -> ProtocolError:
-    """The error that says that the server refused `what` with a stanza error."""
+def refusal(reply: Node, what: str, known: Mapping[str, str] = NO_SENTENCES) -> ProtocolError:
+    """The error that says that the server refused `what` with a stanza error.
+
+    Args:
+        reply: of type error. what: for the sentence. known: the sentence itself, for conditions with a meaning here.
+    """
     kind, condition, text = error_condition(reply)
+    sentence = known.get(condition, f"the server refused {what}")
     said = f": {text!r}" if text else ""
     return ProtocolError(
-        f"the server refused {what} ({condition or kind or 'no condition given'}){said}",
+        f"{sentence} ({condition or kind or 'no condition given'}){said}",
         condition=condition,
         expected="a result",
         came=f"an error: {condition or kind}",
+        text=text,
     )

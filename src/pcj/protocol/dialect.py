@@ -35,7 +35,11 @@ class Dialect:
     check: Callable[[Config], None] | None = None
 
     def tls_required(self, config: Config, *, loopback: bool) -> bool:
-        """Whether the link may not go on without TLS (design: required unless said otherwise; A33)."""
+        """Whether the link may not go on without TLS (design: required unless said otherwise; A33).
+
+        Args:
+            config: the options. loopback: whether the link stays on this machine, as the user (not DNS) wanted it.
+        """
         if config.require_tls is not None:
             return config.require_tls
         return self.tls_on_loopback or not loopback

@@ -31,7 +31,7 @@ _NEWS = f"{{{JABBERD_COMPONENT}}}presence"
 _BIND_ERRORS = {
     "400": "the router did not understand the bind request (400)",
     "403": "the router does not allow user {user!r} to bind {domain} (403): see <aci> in router.xml",
-    "409": "{domain} is bound by another link to the router (409)",
+    "409": "the router says that {domain} is bound by another link (409)",
 }
 # RFC 6120 8.3.3, by the router's numbers (jabberd2's router answers what it cannot deliver).
 _ROUTE_ERRORS = {

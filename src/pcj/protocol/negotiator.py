@@ -6,19 +6,18 @@ It knows no socket, clock or chance, and is usable without asyncio: call `start`
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 
 from pcj.config import Config
 from pcj.errors import ConfigError, NodeError, Phase, ProtocolError, Retry, StreamErrorReceived
 from pcj.events import Event
-from pcj.jid import same_address
+from pcj.jid import JID, same_address
 from pcj.namespaces import STREAMS
 from pcj.protocol.actions import Action, BeginTls, Established, Failed, Fire, Write
 from pcj.protocol.dialect import Dialect
 from pcj.protocol.features.starttls import begin_tls
-from pcj.protocol.redact import credentials, redacted, repeated, scrub, scrubbed, shown
-from pcj.protocol.retry import classify
+from pcj.protocol.redact import credentials, redacted, repeated, scrub, scrubbed, secrets_of, shown
+from pcj.protocol.retry import OPEN_STREAM, words_of
 from pcj.protocol.steps import (
     Compute,
     Enter,
@@ -34,6 +33,7 @@ from pcj.protocol.steps import (
     Step,
     TlsFacts,
 )
+from pcj.protocol.wrong_port import not_xmpp, other_kind
 from pcj.serialize import serialize
 from pcj.stanza import Node
 from pcj.xmlstream import Limits, NegotiatingParser, StreamClosed, StreamHeader
@@ -45,6 +45,8 @@ __all__ = ["Negotiator"]
 MAX_HEARD = 65_536
 #: Stanzas that may come before READY.
 MAX_EARLY = 256
+#: Characters of a "see other host" that are looked at: the longest name, a colon, a port and some.
+MAX_ELSEWHERE = 260
 #: Characters of a stream error's condition that are shown; the longest of RFC 6120 has 24.
 MAX_CONDITION = 64
 
@@ -71,28 +73,52 @@ _FAILURES = {
 
 _STREAM_ERRORS = {
     "host-unknown": "the server does not host {domain} (host-unknown)",
-    "not-authorized": "the server rejected the secret, or does not know {domain} (not-authorized); "
-    "some servers do not say which",
-    "conflict": "{domain} is already connected (conflict): by our own lost link, which the server will notice in a "
-    "while, or by another process",
-    "invalid-namespace": "this port is for another kind of link (invalid-namespace): 5222 is for clients, "
-    "5347 for components",
+    "conflict": "the server gave our place to another link of {account} with the same resource (conflict)",
+    "invalid-namespace": "the server refuses a {kind} link on this port (invalid-namespace): usually 5222 is for "
+    "clients, 5347 for components",
     "policy-violation": "the server refuses us for now (policy-violation)",
+    "resource-constraint": "the server has no room for us just now (resource-constraint)",
     "system-shutdown": "the server is shutting down (system-shutdown)",
+}
+_TO_COMPONENTS = {
+    "host-unknown": "the server does not host {domain} (host-unknown): it does not know this component, or the port is "
+    "for clients (usually 5222 is for clients, 5347 for components)",
+    "not-authorized": "the server rejected the secret, or does not know the component {domain} (not-authorized); "
+    "some servers do not say which",
+    "conflict": "the server says that {domain} is already connected (conflict): by our own lost link, which it will "
+    "notice in a while, or by another process",
 }
 
 
-def stream_error_received(node: Node, domain: str) -> StreamErrorReceived:
-    """The error that a <stream:error/> from the peer means."""
-    condition, text, _ = stream_error_condition(node)
+def stream_error_received(node: Node, account: JID) -> StreamErrorReceived:
+    """The error that a <stream:error/> from the peer means to a link of `account`, a component's if it is a domain."""
+    component = account.local is None
+    condition, text, data = stream_error_condition(node)
     condition = condition[:MAX_CONDITION]
-    sentence = _STREAM_ERRORS.get(condition, f"the server ended the stream ({condition or 'no condition given'})")
+    sentence = _TO_COMPONENTS.get(condition, "") if component else ""
+    sentence = sentence or _STREAM_ERRORS.get(condition, "the server ended the stream ({condition})")
     said = f": {text!r}" if text else ""
-    return StreamErrorReceived(sentence.format(domain=domain) + said, condition=condition, text=text)
+    sentence = sentence.format(
+        domain=account.domain,
+        account=account.bare,
+        kind="component" if component else "client",
+        condition=condition or "no condition given",
+    )
+    elsewhere = data.strip()[:MAX_ELSEWHERE] if condition == "see-other-host" else ""
+    if elsewhere:
+        sentence = f"the server sends us on to {elsewhere!r} (see-other-host)"
+    error = StreamErrorReceived(sentence + said, condition=condition, text=text, see_other_host=elsewhere)
+    error.expected = OPEN_STREAM
+    return error
 
 
-def _base64(text: str) -> str:
-    return base64.b64encode(text.encode("utf-8", "surrogatepass")).decode()
+def _too_much_early() -> ProtocolError:
+    return ProtocolError(
+        "the server sent too much out of turn",
+        answer="policy-violation",
+        expected="nothing, until we have answered",
+        came="more than one stanza may have",
+    )
 
 
 def _place_of(error: Exception) -> str:
@@ -136,7 +162,7 @@ class Negotiator:
         self._header_sent = False
         self._early: list[Node] = []
         # What a server may repeat and nobody else may see: the password, and each credential that was sent.
-        self._secrets = {config.password, _base64(config.password)}
+        self._secrets = secrets_of(config)
         self._heard = bytearray()  # the last that came, to see whether any of them was repeated
         self._actions: list[Action] = []
         self._now = 0.0
@@ -170,20 +196,19 @@ class Negotiator:
             return self._proceed(self._refuse_leftover, "TLS")
         if isinstance(self._wanted, Compute):
             if len(self._parser.leftover) > self._config.max_stanza_bytes:
-                return self._fail(ProtocolError("the server sent too much out of turn", answer="policy-violation"))
+                return self._fail(_too_much_early())
             return []
         return self._proceed(self._next)
 
-    def receive_eof(self, now: float) -> list[Action]:
-        """The peer ended the connection."""
-        return self.failed(
-            ProtocolError(
-                f"the server closed the connection while we waited for {self._expected()}{self._tls_hint()}",
-                expected=self._expected(),
-                came="the end of the connection",
-            ),
-            now,
-        )
+    def receive_eof(self, now: float, broken: Exception | None = None) -> list[Action]:
+        """The peer ended the connection; or it broke, by an error of the network."""
+        waiting = f"while we waited for {self._awaited()}"
+        if broken is None:
+            message, came = f"the server closed the connection {waiting}", "the end of the connection"
+        else:
+            came = words_of(broken)
+            message = f"the connection broke {waiting} ({came})"
+        return self.failed(ProtocolError(message + self._tls_hint(), expected=self._expected(), came=came), now)
 
     def tls_started(self, facts: TlsFacts, now: float) -> list[Action]:
         """The TLS handshake that `BeginTls` asked for is done and its certificate was accepted."""
@@ -217,7 +242,7 @@ class Negotiator:
         seconds = self._timeout(self.phase)
         return self.failed(
             ProtocolError(
-                f"no answer within {seconds:g} s in the phase '{self.phase}': we waited for {self._expected()}"
+                f"no answer within {seconds:g} s in the phase '{self.phase}': we waited for {self._awaited()}"
                 + ("" if self._header is not None else "; is this an XMPP port?"),
                 answer="connection-timeout" if self._header_sent else None,
                 expected=self._expected(),
@@ -241,6 +266,11 @@ class Negotiator:
                 return "our own computation"
             case _:
                 return "the server"
+
+    def _awaited(self) -> str:
+        """The same for a sentence."""
+        greeting = ", the server's greeting" if isinstance(self._wanted, OpenStream) else ""
+        return self._expected() + greeting
 
     def _timeout(self, phase: Phase) -> float:
         return self._timeouts.get(phase, self._config.stream_timeout)
@@ -286,6 +316,8 @@ class Negotiator:
                         raise ProtocolError(
                             f"the server sent more than {MAX_EARLY} stanzas before the link was ready",
                             answer="policy-violation",
+                            expected=f"at most {MAX_EARLY} stanzas",
+                            came="more",
                         )
                     self._early.append(step.node)
                 elif isinstance(step, Enter):
@@ -304,7 +336,7 @@ class Negotiator:
                 return self._fail(ProtocolError("a fault in the dialect: it returned no Session", retry=Retry.FATAL))
             return self._establish(end.value)
         except ProtocolError as error:
-            return self._fail(self._suspected(error))
+            return self._fail(error)
         except (ConfigError, NodeError) as error:
             # A password that cannot be used is found when the mechanism is known (SASLprep), or when it is written.
             return self._fail(ProtocolError(str(error), retry=Retry.FATAL))
@@ -318,14 +350,21 @@ class Negotiator:
         try:
             item = look(*arguments)
         except ProtocolError as error:
-            return self._fail(self._suspected(error))
+            return self._fail(error)
         return self._give() if item is None else self._advance(item)
 
     def _next(self) -> StreamHeader | Node | None:
         """The next item for the program; a stream error or the stream's end is a failure."""
-        item = self._parser.next()
+        try:
+            item = self._parser.next()
+        except ProtocolError as wrong:
+            if self._header is None:
+                raise not_xmpp(bytes(self._heard), wrong) from None
+            raise
         if isinstance(item, StreamHeader):
             self._header = item
+            if (elsewhere := other_kind(item.content_namespace, self._negotiation.xmlns)) is not None:
+                raise elsewhere
             self._check_origin(item)
             return item
         if isinstance(item, StreamClosed):
@@ -335,7 +374,8 @@ class Negotiator:
                 came="</stream:stream>",
             )
         if item is not None and item.tag == STREAM_ERROR_TAG:
-            error = stream_error_received(item, self._domain)
+            error = stream_error_received(item, self._config.account)
+            error.expected = self._expected()
             scrub(error, repeated(self._secrets, self._heard))
             item = scrubbed(item, self._secrets)
             # After a *NEGOTIATE the phase's own event follows; before it this one stands alone (event-order C3).
@@ -355,15 +395,6 @@ class Negotiator:
         if sender is not None and not self._negotiation.component and not same_address(sender, self._domain):
             what = f"the server's header is from {sender!r:.100}, not from {self._domain!r}"
             self._actions.append(Fire(Event.WARNING, detail={"what": shown(what, self._secrets)}))
-
-    def _suspected(self, error: ProtocolError) -> ProtocolError:
-        """Before TLS stands anybody on the way can have sent it: it never ends the attempts for good."""
-        negotiation = self._negotiation
-        if negotiation.tls is None and negotiation.tls_required:
-            phase = error.phase if error.phase is not None else self.phase
-            if classify(error, phase, component=negotiation.component, was_ready=False) is Retry.FATAL:
-                error.retry = Retry.SLOW
-        return error
 
     def _publish(self, step: Publish) -> None:
         if step.event in _PHASES:

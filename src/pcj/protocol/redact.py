@@ -7,12 +7,12 @@ import copy
 import re
 from collections.abc import Collection, Iterator
 
-from pcj.errors import ProtocolError, StreamErrorReceived
+from pcj.config import Config
+from pcj.errors import ProtocolError, StreamErrorReceived, printable
 from pcj.namespaces import CLIENT, COMPONENT_ACCEPT, IQ_AUTH, IQ_REGISTER, SASL, SASL2
-from pcj.serialize import escape_text
 from pcj.stanza import Node
 
-__all__ = ["credentials", "redacted", "repeated", "scrub", "scrubbed", "shown"]
+__all__ = ["credentials", "redacted", "repeated", "scrub", "scrubbed", "secrets_of", "shown"]
 
 REDACTED = "[redacted]"
 #: Characters; a shorter text is in every other sentence by chance, and no secret.
@@ -84,10 +84,19 @@ def _bearers(node: Node, *, secret: bool) -> Iterator[Node]:
 
 def shown(text: str, secrets: Collection[str]) -> str:
     """`text` without `secrets`, be they quoted (a server may repeat what it was sent), nor control characters."""
-    text = _without(text, {form for secret in secrets for form in _quotations(secret)})
-    if not text.isprintable():
-        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return text
+    forms = {form for secret in secrets for form in _quotations(secret)}
+    text = safe = _without(text, forms)
+    for _ in range(_READINGS):
+        plain = _read(safe)
+        safe = _without(plain, forms)
+        if safe != plain:
+            text = safe  # it quotes XML that was written in a way of the server's own
+    return printable(text)
+
+
+def secrets_of(config: Config) -> set[str]:
+    """What a server may repeat of a link's own and nobody else may see: the password, as it is and as SASL sends it."""
+    return {config.password, base64.b64encode(config.password.encode("utf-8", "surrogatepass")).decode()}
 
 
 def repeated(secrets: Collection[str], heard: bytes | bytearray) -> Collection[str]:
@@ -96,8 +105,12 @@ def repeated(secrets: Collection[str], heard: bytes | bytearray) -> Collection[s
     Only then are errors searched for them: a password may be a word of our own sentences.
     """
     text = heard.decode("utf-8", "replace")
-    forms = {form for secret in secrets for form in _quotations(secret)}
-    return secrets if any(form in text or escape_text(form) in text for form in forms) else ()
+    forms = {form for secret in secrets if secret for form in _quotations(secret)}
+    for _ in range(_READINGS + 1):
+        if any(form in text for form in forms):
+            return secrets
+        text = _read(text)
+    return ()
 
 
 def scrub(error: ProtocolError, secrets: Collection[str]) -> None:
@@ -106,8 +119,9 @@ def scrub(error: ProtocolError, secrets: Collection[str]) -> None:
     error.expected = shown(error.expected, secrets)
     error.came = shown(error.came, secrets)
     error.condition = shown(error.condition, ())
+    error.text = shown(error.text, secrets)
     if isinstance(error, StreamErrorReceived):
-        error.text = shown(error.text, secrets)
+        error.see_other_host = shown(error.see_other_host, secrets)
 
 
 def scrubbed(node: Node, secrets: Collection[str]) -> Node:
@@ -124,9 +138,33 @@ def scrubbed(node: Node, secrets: Collection[str]) -> Node:
 
 
 def _quotations(secret: str) -> set[str]:
-    """How a secret stands in a sentence that quotes it, or quotes the XML it was in."""
+    """How a secret stands in a sentence that quotes it."""
     escaped = repr(secret)[1:-1]
-    return {secret, escaped, escaped.replace("'", "\\'"), escaped.replace('"', '\\"'), escape_text(secret)}
+    return {secret, escaped, escaped.replace("'", "\\'"), escaped.replace('"', '\\"'), ascii(secret)[1:-1]}
+
+
+#: How often XML is read that quotes XML: what a server says of what it was sent may be escaped twice.
+_READINGS = 3
+_NAMES = {"amp": "&", "lt": "<", "gt": ">", "apos": "'", "quot": '"'}  # XML 1.0 4.6
+_WRITTEN = re.compile(
+    r"&(?:(?P<name>amp|lt|gt|apos|quot)|#0*(?P<decimal>[0-9]{1,7})|#x0*(?P<hexadecimal>[0-9a-fA-F]{1,6}));"
+    r"|<!\[CDATA\[(?P<data>.*?)(?:\]\]>|\Z)",
+    re.DOTALL,
+)
+
+
+def _read(text: str) -> str:
+    """What `text` says as XML: a server need not write as we do ("&#115;ecret" is "secret")."""
+    return _WRITTEN.sub(_meaning, text)
+
+
+def _meaning(written: re.Match[str]) -> str:
+    if written["data"] is not None:
+        return written["data"]
+    if written["name"] is not None:
+        return _NAMES[written["name"]]
+    number = int(written["decimal"]) if written["decimal"] is not None else int(written["hexadecimal"], 16)
+    return chr(number) if number < 0x110000 else written[0]
 
 
 def _without(text: str, secrets: Collection[str]) -> str:

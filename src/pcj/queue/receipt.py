@@ -34,12 +34,14 @@ class Entry:
 
     Attributes:
         stanza: the serialised node. data: what goes onto the wire; the same, or in its envelope. at: when it was given.
+        of_session: it answers what came in this session, and would mean nothing in another.
     """
 
-    __slots__ = ("at", "data", "receipt", "stanza")
+    __slots__ = ("at", "data", "of_session", "receipt", "stanza")
 
     def __init__(self, stanza: bytes, data: bytes, at: float) -> None:
         self.stanza = stanza
         self.data = data
         self.at = at
+        self.of_session = False
         self.receipt = Receipt()

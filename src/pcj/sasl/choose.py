@@ -69,6 +69,8 @@ def refusal(
             sentences.append(f"{mechanism.name} is not among the mechanisms you allow.")
         else:
             sentences.append(f"{mechanism.name} without TLS needs allow_plain.")
+    if names and all(name.endswith("-PLUS") for name in names):
+        sentences.append("Those in -PLUS are bound to the TLS channel (RFC 5802 6), which pcj cannot do.")
     return " ".join(sentences)
 
 

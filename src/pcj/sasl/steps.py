@@ -231,7 +231,8 @@ def challenge_of(reply: object, mechanism: str, expected: str) -> bytes:
         return reply.data
     if isinstance(reply, Success):
         raise SaslError(
-            f"The server reported success in {mechanism} before proving that it knows the password.",
+            f"The server reported success in {mechanism} before proving that it knows the password; "
+            "a false server could do the same.",
             expected=expected,
             came="success",
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pcj.broker import Broker
 from pcj.events import Status
 from pcj.explain import State
-from pcj.protocol.order import PLACE_OF, Order
+from pcj.protocol.order import PLACE_OF, TYPES, Order
 
 __all__ = ["Contract"]
 
@@ -26,14 +26,18 @@ class Contract:
         violations: what was wrong, one sentence each.
 
     Raises:
-        ValueError: the broker is in the middle of something, so that what may come next is not known.
+        ValueError: the broker is in the middle of something, so that what may come next is not known; or it is of a
+            connection type that was registered from outside, of which nothing is known.
     """
 
     def __init__(self, broker: Broker) -> None:
+        if broker.config.connection_type not in TYPES:
+            raise ValueError(f"the order of events is not known of {broker.config.connection_type!r}")
         place = PLACE_OF.get(broker.state)
         if place is None:
             raise ValueError(f"a broker that is {State(broker.state)} cannot be followed from here")
-        self._order = Order(broker.config.connection_type, place)
+        self._broker = broker
+        self._order = Order(broker.config.connection_type, place, broker.pending)
         self.violations: list[str] = []
         broker.subscribe("*", self._hear)
 
@@ -43,6 +47,8 @@ class Contract:
             self.violations.append(wrong)
 
     def check(self) -> None:
-        """Raise AssertionError if any event came where it may not."""
-        if self.violations:
-            raise AssertionError("the order of events was broken: " + "; ".join(self.violations))
+        """Raise AssertionError if any event came where it may not, or has not come where the broker rests now."""
+        missing = self._order.finish(self._broker.state, self._broker.pending)
+        wrong = self.violations if missing is None else [*self.violations, missing]
+        if wrong:
+            raise AssertionError("the order of events was broken: " + "; ".join(wrong))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 
-__all__ = ["MAX_NAME_OCTETS", "ascii_name", "ip_literal", "shown"]
+from pcj.errors import printable
+
+__all__ = ["MAX_NAME_OCTETS", "ascii_name", "both_names", "ip_literal", "shown"]
 
 #: The longest name in presentation form without the final dot (RFC 1035 2.3.4: 255 octets on the wire).
 MAX_NAME_OCTETS = 253
@@ -16,8 +18,12 @@ SHOWN_CHARACTERS = 80
 
 def shown(text: str) -> str:
     """Text of a peer in quotation marks, shortened, safe to show on a terminal."""
-    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:SHOWN_CHARACTERS])
-    return f"'{safe}{'...' if len(text) > SHOWN_CHARACTERS else ''}'"
+    return f"'{printable(text[:SHOWN_CHARACTERS])}{'...' if len(text) > SHOWN_CHARACTERS else ''}'"
+
+
+def both_names(typed: str, name: str) -> str:
+    """A name in ASCII behind the spelling that the user knows, "bücher.example (xn--bcher-kva.example)"."""
+    return f"{typed} ({name})" if typed and typed != name else name
 
 
 def ip_literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -28,6 +34,14 @@ def ip_literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | Non
         return ipaddress.ip_address(host)
     except ValueError:
         return None
+
+
+def is_local_name(name: str) -> bool:
+    """Whether a name in ASCII, or an address, is this machine's own whatever DNS says (RFC 6761 6.3)."""
+    if (address := ip_literal(name)) is not None:
+        return address.is_loopback
+    name = name.lower().removesuffix(".")
+    return name == "localhost" or name.endswith(".localhost")
 
 
 def ascii_name(name: str) -> str:

@@ -6,11 +6,11 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pcj.errors import ConnectionFailed, Failure, Phase, Retry
-from pcj.transport.names import MAX_NAME_OCTETS, ascii_name, ip_literal, shown
+from pcj.transport.names import MAX_NAME_OCTETS, ascii_name, both_names, ip_literal, shown
 
 if TYPE_CHECKING:
     from dns.asyncresolver import Resolver
@@ -38,18 +38,40 @@ class Endpoint:
         host: a name, an IP address, or the path of a Unix socket (it begins with "/").
         port: 1 to 65535; of no meaning for a Unix socket.
         direct_tls: TLS from the first byte (XEP-0368).
-        source: "given" by the user, from an "srv" record, or the domain itself as a "fallback".
+        source: "given" by the user, from an "srv" record, the domain itself as a "fallback", or of a "redirect".
+        typed: the host as the user wrote it, where that is not ASCII. It is for the sentences, as are the others:
+        unanswered: why it is not known whether the domain has SRV records. exists: DNS is known to have the name.
+        sent_by: where the server is that sent us on to it.
     """
 
     host: str
     port: int
     direct_tls: bool = False
     source: str = "given"
+    typed: str = field(default="", compare=False)
+    unanswered: str = field(default="", compare=False)
+    exists: bool = field(default=False, compare=False)
+    sent_by: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         if self.host.startswith("/"):
             return self.host
         return f"[{self.host}]:{self.port}" if ":" in self.host and self.host[0] != "[" else f"{self.host}:{self.port}"
+
+    def at(self, address: str) -> str:
+        """This and an address of it: "xmpp.example.org (192.0.2.7, port 5222)"; the address alone where it is that."""
+        if self.host.startswith("/") or ip_literal(self.host) is not None:
+            return address
+        ip, _, port = address.rpartition(":")
+        ascii_too = f"{self.host}, " if self.typed else ""
+        return f"{self.typed or self.host} ({ascii_too}{ip.strip('[]')}, port {port})"
+
+    def told(self, message: str) -> str:
+        """A sentence about it, with who sent us there: the user has never seen such an address."""
+        if not self.sent_by:
+            return message
+        stop = "." if message.endswith(".") else ""
+        return f"{message.removesuffix('.')} (the server at {self.sent_by} sent us on there){stop}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +85,24 @@ class _Record:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What came of one query: the records, those dropped and why; "." was said; there was an answer at all."""
+    """What came of one query.
+
+    Attributes:
+        records: that can be used. dropped: the targets of others, and why. refused: "." was said.
+        unanswered: why there was no answer, or "". exists: the answer shows that DNS has the domain.
+    """
 
     name: str
     records: tuple[_Record, ...] = ()
-    dropped: tuple[str, ...] = ()
+    dropped: tuple[tuple[str, str], ...] = ()
     refused: bool = False
-    answered: bool = True
+    unanswered: str = ""
+    exists: bool = False
+
+    @property
+    def service(self) -> str:
+        """What was asked for: "_xmpp-client"."""
+        return self.name.partition(".")[0]
 
 
 async def resolve(
@@ -80,6 +113,7 @@ async def resolve(
     random: Callable[[], float],
     nameservers: Sequence[tuple[str, int]] | None = None,
     default_port: int = 5222,
+    on_dropped: Callable[[str, str], None] | None = None,
 ) -> list[Endpoint]:
     """Find where the clients of a domain connect to, in the order in which to try.
 
@@ -91,6 +125,7 @@ async def resolve(
         timeout: for all of it, in seconds. random: numbers in [0, 1), for the choice by weight.
         nameservers: (IP address, port) of those to ask, in place of the system's.
         default_port: for the domain itself, where it has no SRV records.
+        on_dropped: called with the target of each SRV record that cannot be used, and why, where others can be.
 
     Returns:
         At least one endpoint.
@@ -109,39 +144,54 @@ async def resolve(
 
     services = (_PLAIN, _DIRECT) if direct_tls_too else (_PLAIN,)
     answers = await _ask_all(services, name, timeout, nameservers)
-    return _choose(domain, name, answers, timeout, random, default_port)
-
-
-def _choose(
-    domain: str, name: str, answers: Sequence[_Answer], timeout: float, random: Callable[[], float], default_port: int
-) -> list[Endpoint]:
-    """What follows from the answers."""
     records = [record for answer in answers for record in answer.records]
-    dropped = [why for answer in answers for why in answer.dropped]
+    dropped = [pair for answer in answers for pair in answer.dropped][:MAX_RECORDS]
     if dropped:
-        _logger.warning("SRV records of %s are not used: %s", name, "; ".join(dropped[:MAX_RECORDS]))
+        _logger.warning("SRV records of %s are not used: %s", name, _listed(dropped))
     if records:
+        for target, why in dropped:
+            if on_dropped is not None:
+                on_dropped(target, why)
         records = sorted(records, key=lambda record: record.priority)[:MAX_RECORDS]
         chosen = (Endpoint(r.target, r.port, r.direct_tls, "srv") for r in _in_order(records, random))
         return list(dict.fromkeys(chosen))
+    typed = "" if domain.isascii() else shown(domain)[1:-1]
+    unanswered = next((answer.unanswered for answer in answers if answer.unanswered), "")
     if any(answer.refused for answer in answers):
         # XEP-0368 2: "." for one of the two leaves the other, and never the domain itself.
-        if silent := next((answer.name for answer in answers if not answer.answered), None):
-            raise _failed(f"No answer from the name server within {timeout:g} s while looking up {silent}.", Retry.FAST)
-        raise _failed(
-            f"{shown(domain)[1:-1]} says in DNS that it offers no XMPP to clients (SRV target '.').",
-            Retry.SLOW,
-            came="SRV target '.'",
-        )
+        if unanswered:
+            raise _failed(unanswered, Retry.FAST, came="no answer")
+        raise _failed(_refusal(both_names(typed, name), answers), Retry.SLOW, came="SRV target '.'")
     if dropped:
         # RFC 6120 3.2.1, 8: records were received, so the domain itself is not tried.
-        raise _failed(
-            f"None of the servers that {shown(domain)[1:-1]} names in DNS can be used: {'; '.join(dropped[:5])}.",
-            Retry.SLOW,
-            came="; ".join(dropped[:5]),
+        message = (
+            f"None of the servers that {both_names(typed, name)} names in DNS can be used: {_listed(dropped[:5])}."
         )
+        raise _failed(message, Retry.SLOW, came=_listed(dropped[:5]))
     # RFC 6120 3.2.2: no records, or no answer to the query.
-    return [Endpoint(name, default_port, source="fallback")]
+    exists = any(answer.exists for answer in answers)
+    return [Endpoint(name, default_port, source="fallback", typed=typed, unanswered=unanswered, exists=exists)]
+
+
+def _listed(dropped: Iterable[tuple[str, str]]) -> str:
+    return "; ".join(f"{target} {why}" for target, why in dropped)
+
+
+def _refusal(domain: str, answers: Sequence[_Answer]) -> str:
+    """The sentence for a domain that says "." for one service or both, and has nothing usable for the other."""
+    services = " and ".join(answer.service for answer in answers if answer.refused)
+    others = [answer for answer in answers if not answer.refused]
+    what = "TLS from the first byte" if services == _DIRECT.partition(".")[0] else "XMPP"
+    said = f"{domain} says in DNS that it offers no {what} to clients (SRV target '.'"
+    if not others:
+        return f"{said})."
+    rest = "; ".join(
+        f"the server it names for {answer.service} cannot be used: {_listed(answer.dropped[:5])}"
+        if answer.dropped
+        else f"it has no record for {answer.service}"
+        for answer in others
+    )
+    return f"{said} for {services}), and {rest}."
 
 
 def _in_order(records: Sequence[_Record], random: Callable[[], float]) -> Iterable[_Record]:
@@ -183,42 +233,60 @@ async def _ask_all(
     services: Iterable[str], name: str, timeout: float, nameservers: Sequence[tuple[str, int]] | None
 ) -> list[_Answer]:
     """Query the records of each service; what has not come within `timeout` was not answered."""
-    answers = {service: _Answer(f"{service}.{name}", answered=False) for service in services}
+    silence = "No answer from the name server within {:g} s while looking up {}."
+    answers = {
+        service: _Answer(query, unanswered=silence.format(timeout, query))
+        for service in services
+        for query in [f"{service}.{name}"]
+    }
 
     async def ask(resolver: Resolver, service: str) -> None:
-        answers[service] = await _ask(resolver, service, name)
+        answers[service] = await _ask(resolver, service, answers[service])
 
     try:
         async with asyncio.timeout(timeout):
             # The import takes over 100 ms, once: not on the loop. Threads may be busy, so this too has to end.
             resolver = await asyncio.to_thread(_make_resolver, nameservers, timeout)
-            if resolver is not None:
-                async with asyncio.TaskGroup() as group:
-                    for service in services:
-                        group.create_task(ask(resolver, service))
+            if resolver is None:
+                nobody = "This machine names no name server that could be asked about {}."
+                return [_Answer(answer.name, unanswered=nobody.format(answer.name)) for answer in answers.values()]
+            async with asyncio.TaskGroup() as group:
+                for service in services:
+                    group.create_task(ask(resolver, service))
     except TimeoutError:
         pass  # silence is no records (RFC 6120 3.2.2)
     return list(answers.values())
 
 
-async def _ask(resolver: Resolver, service: str, name: str) -> _Answer:
-    """Query one service's records. Never raises about what came: that is in the answer."""
+async def _ask(resolver: Resolver, service: str, silence: _Answer) -> _Answer:
+    """Query one service's records. Never raises about what came: that is in the answer; `silence`, if nothing did."""
     import dns.asyncbackend
     import dns.exception
     import dns.name
     import dns.resolver
 
-    query = f"{service}.{name}"
+    query = silence.name
     backend = dns.asyncbackend.get_backend("asyncio")
     try:
         found = await resolver.resolve(dns.name.from_text(query + "."), "SRV", search=False, backend=backend)
-    except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer, dns.name.NameTooLong):
+    except dns.resolver.NXDOMAIN as error:
+        # RFC 2308 2.1: it comes with the SOA record of the zone that lacks the name. A zone at the domain, or in it,
+        # shows that only the service is missing: so it is with a domain that takes nothing but mail.
+        domain = dns.name.from_text(query.partition(service + ".")[2])
+        replies = error.responses().values()  # type: ignore[no-untyped-call]  # dnspython has no annotation here
+        authority = [rrset.name for reply in replies for rrset in reply.authority]
+        return _Answer(query, exists=any(owner.is_subdomain(domain) for owner in authority))
+    except dns.resolver.NoAnswer:
+        return _Answer(query, exists=True)  # "_xmpp-client._tcp" is there, with other records: so is the domain
+    except dns.name.NameTooLong:
         return _Answer(query)
+    except dns.resolver.LifetimeTimeout:
+        return silence
     except (dns.exception.DNSException, OSError):
-        # Silence, SERVFAIL or nonsense, from all name servers.
-        return _Answer(query, answered=False)
+        # SERVFAIL, REFUSED or nonsense, from all name servers.
+        return _Answer(query, unanswered=f"The name server could not answer what it was asked about {query}.")
     records: list[_Record] = []
-    dropped: list[str] = []
+    dropped: list[tuple[str, str]] = []
     refused = False
     for entry in found:
         if entry.target == dns.name.root:
@@ -228,8 +296,8 @@ async def _ask(resolver: Resolver, service: str, name: str) -> _Answer:
         if (why := _unusable(target, entry.port)) is None:
             records.append(_Record(entry.priority, entry.weight, entry.port, target.lower(), service == _DIRECT))
         elif len(dropped) < MAX_RECORDS:
-            dropped.append(f"{shown(target)} {why}")
-    return _Answer(query, tuple(records), tuple(dropped), refused)
+            dropped.append((shown(target), why))
+    return _Answer(query, tuple(records), tuple(dropped), refused, exists=True)
 
 
 def _unusable(target: str, port: int) -> str | None:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pcj.errors import ConnectionFailed, Failure, Phase, Retry
-from pcj.transport.names import ascii_name, ip_literal
+from pcj.errors import ConnectionFailed
+from pcj.transport.addresses import MAX_ADDRESSES, Address, address_text, find_addresses, let_go
+from pcj.transport.names import ip_literal
 from pcj.transport.resolve import Endpoint
-from pcj.transport.tcp_errors import Attempt, none_connected, too_many_files, unknown_name
+from pcj.transport.tcp_errors import Attempt, Overtaken, no_look_up, none_connected
 
 __all__ = ["address_of", "dial", "is_loopback"]
 
 #: How long an attempt has before the next begins beside it, in seconds (RFC 8305 5).
 STAGGER_SECONDS = 0.25
-#: How many addresses of one name are tried.
-MAX_ADDRESSES = 16
 #: A silent link is asked after this time, this often, and given up after so many questions without an answer.
 KEEPALIVE_IDLE_SECONDS: Final = 60
 KEEPALIVE_INTERVAL_SECONDS: Final = 15
@@ -29,7 +28,6 @@ KEEPALIVE_PROBES: Final = 4
 USER_TIMEOUT_MILLISECONDS: Final = 120_000
 
 OnAttempt = Callable[[str, BaseException | None], None]
-_Address = tuple[socket.AddressFamily, Any]  # and the address in the form of its family
 
 
 async def dial(
@@ -44,8 +42,8 @@ async def dial(
     Args:
         endpoint: where to connect. factory: makes the protocol, once, when there is a connection.
         timeout: for all of it, the look-up of the name among it, in seconds.
-        on_attempt: called as each attempt ends, with the address and its error, None for the one that connected.
-            An attempt that another overtook is not told of.
+        on_attempt: called as each attempt ends, with the address and its error; with None for the one that connected.
+            That comes last, behind those it has overtaken (`Overtaken`). A host without an address counts as one.
 
     Returns:
         The transport and the protocol. No other socket is left open, whatever happens.
@@ -53,7 +51,6 @@ async def dial(
     Raises:
         ConnectionFailed: in Phase.RESOLVE (the name has no address) or Phase.CONNECT (no address answered).
     """
-    loop = asyncio.get_running_loop()
     attempts: list[Attempt] = []
 
     def ended(address: str, error: BaseException | None) -> None:
@@ -62,31 +59,33 @@ async def dial(
         if on_attempt is not None:
             on_attempt(address, error)
 
-    addresses: list[_Address] | None = None
-    started: list[str] = []
+    race: _Race | None = None
     connected: socket.socket | None = None
     try:
         async with asyncio.timeout(timeout):
-            addresses = await _addresses(endpoint)
-            connected = await _race(addresses, started, ended)
+            found = await find_addresses(endpoint)
+            race = _Race(found.addresses, found.late, ended)
+            connected = await race.run()
+    except ConnectionFailed as error:
+        ended(str(endpoint), error)
+        raise
     except TimeoutError as error:
-        if addresses is None:
-            message = f"No answer from the name server within {timeout:g} s while looking up {endpoint.host}."
-            raise ConnectionFailed(Failure(phase=Phase.RESOLVE, message=message)) from error
-        over = {attempt.address for attempt in attempts}
-        for where in started:
-            if where not in over:
-                ended(where, TimeoutError(f"no answer in {timeout:g} s"))
+        if race is None:
+            failed = ConnectionFailed(no_look_up(endpoint, timeout))
+            ended(str(endpoint), failed)
+            raise failed from error
+        for where, _ in race.running.values():
+            ended(where, TimeoutError(f"no answer in {timeout:g} s"))
     if connected is not None:
-        return await _protocol_on(loop, connected, factory)
+        return await _protocol_on(connected, factory)
     last = attempts[-1].error if attempts else None
-    untried = len(addresses) - len(started)
-    raise ConnectionFailed(none_connected(endpoint, attempts, untried=untried, seconds=timeout)) from last
+    raise ConnectionFailed(none_connected(endpoint, attempts, untried=len(race.waiting), seconds=timeout)) from last
 
 
 async def _protocol_on(
-    loop: asyncio.AbstractEventLoop, connected: socket.socket, factory: Callable[[], asyncio.Protocol]
+    connected: socket.socket, factory: Callable[[], asyncio.Protocol]
 ) -> tuple[asyncio.Transport, asyncio.Protocol]:
+    loop = asyncio.get_running_loop()
     try:
         if connected.family == getattr(socket, "AF_UNIX", None):
             return await loop.create_unix_connection(factory, sock=connected)
@@ -96,103 +95,83 @@ async def _protocol_on(
         raise
 
 
-# ---- addresses
-
-
-async def _addresses(endpoint: Endpoint) -> list[_Address]:
-    """The addresses of the endpoint's host, in the order in which to try them."""
-    host, port = endpoint.host, endpoint.port
-    if host.startswith("/"):
-        return [(socket.AF_UNIX, host)]
-    literal = ip_literal(host)
-    if literal is not None and "%" not in str(literal):
-        if literal.version == 4:
-            return [(socket.AF_INET, (str(literal), port))]
-        return [(socket.AF_INET6, (str(literal), port, 0, 0))]
-    try:
-        name = str(literal) if literal is not None else ascii_name(host)
-        found = await asyncio.get_running_loop().getaddrinfo(name, port, type=socket.SOCK_STREAM)
-    except ValueError as error:  # UnicodeError is one too
-        message = f"{error}: it has no address."
-        raise ConnectionFailed(Failure(phase=Phase.RESOLVE, message=message, retry=Retry.FATAL)) from None
-    except OSError as error:
-        if (full := _files_exhausted()) is not None:  # the resolver says "try again" then
-            raise ConnectionFailed(too_many_files(full)) from error
-        raise ConnectionFailed(unknown_name(endpoint, error)) from error
-    return _interleaved([(family, address) for family, _, _, _, address in found])[:MAX_ADDRESSES]
-
-
-def _interleaved(addresses: Sequence[_Address]) -> list[_Address]:
-    """RFC 8305 4: the families by turns, the family of the first address first."""
-    families: dict[socket.AddressFamily, list[_Address]] = {}
-    for entry in dict.fromkeys(addresses):
-        families.setdefault(entry[0], []).append(entry)
-    queues = list(families.values())
-    longest = max(map(len, queues), default=0)
-    return [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)]
-
-
-def _text(address: _Address) -> str:
-    """ "192.0.2.7:5222", "[2001:db8::7]:5222" or the path of a Unix socket."""
-    family, where = address
-    if family == socket.AF_INET:
-        return f"{where[0]}:{where[1]}"
-    if family == socket.AF_INET6:
-        return f"[{where[0]}]:{where[1]}"
-    return where.decode("utf-8", "backslashreplace") if isinstance(where, bytes) else str(where)
-
-
-def _files_exhausted() -> OSError | None:
-    """The error of opening one more file, if that is what fails."""
-    try:
-        socket.socket().close()
-    except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE):
-            return error
-    return None
-
-
 # ---- the race
 
 
-async def _race(addresses: Sequence[_Address], started: list[str], ended: OnAttempt) -> socket.socket | None:
-    """The first socket that connects, or None; all others are closed, also when this is cancelled.
+@dataclass(slots=True)
+class _Race:
+    """The attempts at one host.
 
-    `started` gets every address as its attempt begins; `ended` is called as one ends, not for those that are cut short.
+    Attributes:
+        waiting: addresses that were not tried yet, the next one first. late: may bring more of them.
+        ended: called as an attempt ends. running: the attempts whose end was not told; where, and when each began.
     """
-    waiting = list(reversed(addresses))
-    running: dict[asyncio.Task[socket.socket], str] = {}
-    winner: socket.socket | None = None
-    next_start = 0.0
-    try:
-        while winner is None and (waiting or running):
+
+    waiting: list[Address]
+    late: asyncio.Task[list[Address]] | None
+    ended: OnAttempt
+    running: dict[asyncio.Task[socket.socket], tuple[str, float]] = field(default_factory=dict)
+    _tried: int = 0
+    _next_start: float = 0.0
+
+    async def run(self) -> socket.socket | None:
+        """The first socket that connects, or None; all others are closed, also when this is cancelled."""
+        connected: socket.socket | None = None
+        try:
+            first: asyncio.Task[socket.socket] | None = None
+            while first is None and (self.waiting or self.running or self.late is not None):
+                first = await self._step()
+            if first is None:
+                return None
             now = time.monotonic()
-            if waiting and (not running or now >= next_start):
-                address = waiting.pop()
-                started.append(_text(address))
-                running[asyncio.create_task(_connect(address))] = started[-1]
-                next_start = now + STAGGER_SECONDS
-            patience = max(0.0, next_start - time.monotonic()) if waiting else None
-            done, _ = await asyncio.wait(running, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                error = task.exception()
-                if error is None and winner is not None:
-                    continue  # two at once: this one stays among the losers
-                where = running.pop(task)
-                if error is None:
-                    winner = task.result()
-                elif isinstance(error, OSError):
-                    next_start = 0.0  # RFC 8305 5: after a failure the next need not wait
-                else:
-                    raise error
-                ended(where, error)
-        await _stop(running)
-    except BaseException:
-        if winner is not None:
-            winner.close()
-        _abandon(running)
-        raise
-    return winner
+            where, _ = self.running.pop(first)
+            connected = first.result()
+            await _stop(self.running)
+            for other, began in self.running.values():
+                self.ended(other, Overtaken(now - began))
+            self.ended(where, None)
+        except BaseException:
+            if connected is not None:
+                connected.close()
+            _abandon(self.running)
+            raise
+        finally:
+            if self.late is not None:
+                let_go(self.late)
+        return connected
+
+    async def _step(self) -> asyncio.Task[socket.socket] | None:
+        """Begin what is due, and wait for something to happen. Gives the attempt that connected."""
+        now = time.monotonic()
+        if self.waiting and (not self.running or now >= self._next_start):
+            address = self.waiting.pop(0)
+            self._tried += 1
+            self.running[asyncio.create_task(_connect(address))] = address_text(address), now
+            self._next_start = now + STAGGER_SECONDS
+        patience = max(0.0, self._next_start - time.monotonic()) if self.waiting else None
+        events: set[asyncio.Task[Any]] = {*self.running, *([] if self.late is None else [self.late])}
+        done, _ = await asyncio.wait(events, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        if self.late is not None and self.late in done:
+            self._take(self.late)
+            self.late = None
+        first: asyncio.Task[socket.socket] | None = None
+        for task in [task for task in self.running if task in done]:
+            error = task.exception()
+            if error is None:
+                first = first or task  # two at once: the other stays among the losers
+            elif isinstance(error, OSError):
+                self._next_start = 0.0  # RFC 8305 5: after a failure the next need not wait
+                where, _ = self.running.pop(task)
+                self.ended(where, error)
+            else:
+                raise error
+        return first
+
+    def _take(self, late: asyncio.Task[list[Address]]) -> None:
+        """RFC 8305 3: addresses that come later join those that wait. Why there are none is of no interest now."""
+        if late.exception() is None:
+            room = MAX_ADDRESSES - self._tried - len(self.waiting)
+            self.waiting.extend(late.result()[: max(0, room)])
 
 
 def _abandon(losers: Iterable[asyncio.Task[socket.socket]]) -> None:
@@ -213,7 +192,7 @@ def _close_late(task: asyncio.Task[socket.socket]) -> None:
         task.result().close()
 
 
-async def _connect(address: _Address) -> socket.socket:
+async def _connect(address: Address) -> socket.socket:
     """One attempt."""
     family, where = address
     made = socket.socket(family, socket.SOCK_STREAM)
@@ -273,7 +252,7 @@ def address_of(transport: asyncio.BaseTransport, *, local: bool = False) -> str:
     """The peer's address, or our own: "127.0.0.1:5222", "[::1]:5222", the path of a Unix socket ("" if it has none)."""
     where = transport.get_extra_info("sockname" if local else "peername")
     family = _family(transport)
-    return "" if not where or family is None else _text((family, where))
+    return "" if not where or family is None else address_text((family, where))
 
 
 def _family(transport: asyncio.BaseTransport) -> socket.AddressFamily | None:

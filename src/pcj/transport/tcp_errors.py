@@ -9,20 +9,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pcj.errors import Failure, Phase, Retry
-from pcj.transport.names import ip_literal
+from pcj.protocol.retry import words_of
+from pcj.transport.names import both_names, ip_literal
 from pcj.transport.resolve import Endpoint
 
-__all__ = ["Attempt", "none_connected", "too_many_files", "unknown_name"]
+__all__ = ["Attempt", "Overtaken", "no_look_up", "none_connected", "too_many_files", "unknown_name"]
 
-_NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.EADDRNOTAVAIL)
+_NO_ROUTE = (
+    errno.ENETUNREACH,
+    errno.EHOSTUNREACH,
+    errno.ENETDOWN,
+    errno.EHOSTDOWN,
+    errno.EADDRNOTAVAIL,
+    errno.EINVAL,  # Linux: a route of the kind "blackhole", or a link-local IPv6 address that says no interface
+)
 #: The family is not there at all (IPv6 switched off): to the reader the same.
 _NO_FAMILY = (errno.EAFNOSUPPORT,)
 _FILES = (errno.EMFILE, errno.ENFILE)
 _FORBIDDEN = (errno.EACCES, errno.EPERM)
-#: The name exists, or may, but has no address. Not every system has both.
-_NO_ADDRESS = tuple(
-    getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA", "EAI_ADDRFAMILY") if hasattr(socket, name)
-)
+#: The name exists, and has no address. Not every system has these; where it has not, EAI_NONAME means them too.
+_EXISTS = tuple(getattr(socket, name) for name in ("EAI_NODATA", "EAI_ADDRFAMILY") if hasattr(socket, name))
+_NO_ADDRESS = (socket.EAI_NONAME, *_EXISTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,24 +40,48 @@ class Attempt:
     error: BaseException
 
 
+class Overtaken(Exception):
+    """Why an attempt was cut short: another address of the host has connected, `seconds` after this one was begun."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"overtaken after {seconds:.2f} s")
+
+
+def no_look_up(endpoint: Endpoint, seconds: float) -> Failure:
+    """The addresses of the host were not known within `seconds`."""
+    name = both_names(endpoint.typed, endpoint.host)
+    message = endpoint.told(f"No answer from the name server within {seconds:g} s while looking up {name}.")
+    return Failure(phase=Phase.RESOLVE, message=message, expected="an address", came="no answer")
+
+
 def unknown_name(endpoint: Endpoint, error: OSError) -> Failure:
     """The host has no address (EAI_*). Who said that it is the host decides what is to be done."""
-    host = endpoint.host
+    host = both_names(endpoint.typed, endpoint.host)
+    fallback = endpoint.source == "fallback"
+    expected, came, retry = "an address", words_of(error), Retry.FAST
     if error.errno not in _NO_ADDRESS:
         if error.errno == socket.EAI_AGAIN:
             message = f"No answer from the name server while looking up the address of {host}."
         else:
-            message = f"The address of {host} could not be looked up ({error.strerror or error})."
-        return Failure(phase=Phase.RESOLVE, message=message, expected="an address", came=str(error), retry=Retry.FAST)
-    if endpoint.source == "srv":
-        message = f"DNS names {endpoint} as the server, but that name has no address."
-    elif endpoint.source == "fallback":
-        message = (
-            f"{host} has no SRV records and no address: the name does not exist in DNS. Check the domain of the JID."
-        )
+            message = f"The address of {host} could not be looked up ({came})."
+    elif endpoint.unanswered:
+        # Whether it has SRV records is not known: an outage of DNS is no mistake in the domain.
+        message, expected, came = endpoint.unanswered, "SRV records", "no answer"
+    elif endpoint.source == "srv":
+        message, retry = f"DNS names {endpoint} as the server, but that name has no address.", Retry.SLOW
     else:
-        message = f"{host} has no address: the name does not exist in DNS. Check the host."
-    return Failure(phase=Phase.RESOLVE, message=message, expected="an address", came=str(error), retry=Retry.SLOW)
+        exists = endpoint.exists or error.errno in _EXISTS
+        if exists:
+            message = f"{host} has {'neither SRV records nor an address' if fallback else 'no address'}."
+        else:
+            lacks = "no SRV records and no address" if fallback else "no address"
+            message = f"{host} has {lacks}: the name does not exist in DNS."
+        # What the user named is a mistake of his, at first (see `settled`); what a server named is one of its own.
+        retry = Retry.SLOW
+        if not endpoint.sent_by:
+            message += f" Check the {'domain of the JID' if fallback else 'host'}."
+            retry = Retry.FATAL
+    return Failure(phase=Phase.RESOLVE, message=endpoint.told(message), expected=expected, came=came, retry=retry)
 
 
 def too_many_files(error: OSError) -> Failure:
@@ -58,7 +89,7 @@ def too_many_files(error: OSError) -> Failure:
     message = "No connection: this machine has no file descriptor left."
     if error.errno == errno.EMFILE:
         message = f"No connection: {_open_files()}. Raise the limit (ulimit -n), or find what leaks."
-    return Failure(phase=Phase.CONNECT, message=message, expected="a socket", came=str(error), retry=Retry.FAST)
+    return Failure(phase=Phase.CONNECT, message=message, expected="a socket", came=words_of(error), retry=Retry.FAST)
 
 
 def _open_files() -> str:
@@ -91,14 +122,14 @@ def none_connected(endpoint: Endpoint, attempts: Sequence[Attempt], *, untried: 
         if untried:
             listed.append(f"{untried} not tried in {seconds:g} s")
         count = len(attempts) + untried
-        of = "" if ip_literal(endpoint.host) else f" of {endpoint.host}"
+        of = "" if ip_literal(endpoint.host) else f" of {both_names(endpoint.typed, endpoint.host)}"
         message = f"None of {count} addresses{of} could be reached: {'; '.join(listed)}."
     # A firewall, a sandbox or a missing family may pass as well as the rest; only a forbidden one is known to last.
     lasting = bool(errors) and all(isinstance(e, OSError) and e.errno in _FORBIDDEN for e in errors)
     return Failure(
         phase=Phase.CONNECT,
-        message=message,
-        address=_where(endpoint, lone.address) if lone else str(endpoint),
+        message=endpoint.told(message),
+        address=endpoint.at(lone.address) if lone else str(endpoint),
         expected="a connection",
         came="; ".join(dict.fromkeys(_reason(error, seconds) for error in errors)),
         retry=Retry.SLOW if lasting else Retry.FAST,
@@ -123,16 +154,8 @@ def _reason(error: BaseException, seconds: float) -> str:
     return str(error) or type(error).__name__
 
 
-def _where(endpoint: Endpoint, address: str) -> str:
-    """ "xmpp.example.org (192.0.2.7, port 5222)", or the address alone where that is the host."""
-    if endpoint.host.startswith("/") or ip_literal(endpoint.host) is not None:
-        return address
-    ip, _, port = address.rpartition(":")
-    return f"{endpoint.host} ({ip.strip('[]')}, port {port})"
-
-
 def _sentence(endpoint: Endpoint, attempt: Attempt, seconds: float) -> str:
-    where, reason = _where(endpoint, attempt.address), _reason(attempt.error, seconds)
+    where, reason = endpoint.at(attempt.address), _reason(attempt.error, seconds)
     if reason == "refused":
         return f"{where} refused the connection: nothing listens there."
     if reason.startswith("no answer"):

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pcj.errors import ConfigError, UsageError
 from pcj.transport import tls_errors
 from pcj.transport.certificate import Certificate
-from pcj.transport.names import ascii_name, ip_literal
+from pcj.transport.names import ascii_name, both_names, ip_literal, shown
 from pcj.transport.tls_context import make_context
-from pcj.transport.tls_errors import TlsError
+from pcj.transport.tls_errors import Begun, TlsError
 
-__all__ = ["TlsEngine", "TlsError", "TlsFacts", "make_context"]
+__all__ = ["Begun", "TlsEngine", "TlsError", "TlsFacts", "make_context"]
 
 #: What the peer may send before the handshake is done, in bytes.
 MAX_HANDSHAKE_BYTES = 262_144
@@ -65,7 +65,7 @@ class TlsEngine:
         server_name: the name that the certificate must bear, as U-labels or A-labels, or an IP address. A name is sent
             as SNI too; an address is not (RFC 6066 3).
         pins: "sha256:<hex>" of the SubjectPublicKeyInfos that are accepted; empty: any.
-        peer: where the server is ("example.org:5222"), for the sentences of errors.
+        peer: where the server is ("example.org:5222"), for the sentences of errors. begun: why TLS was begun, for them.
 
     Attributes:
         facts: None until the handshake is done and certificate, pins and ALPN were accepted.
@@ -76,7 +76,13 @@ class TlsEngine:
     """
 
     def __init__(
-        self, context: ssl.SSLContext, *, server_name: str, pins: tuple[str, ...] = (), peer: str = ""
+        self,
+        context: ssl.SSLContext,
+        *,
+        server_name: str,
+        pins: tuple[str, ...] = (),
+        peer: str = "",
+        begun: Begun = Begun.ASKED,
     ) -> None:
         address = ip_literal(server_name)
         try:
@@ -84,6 +90,8 @@ class TlsEngine:
             self._name = ascii_name(server_name) if address is None else str(address).partition("%")[0]
         except ValueError as error:
             raise ConfigError(f"a certificate cannot be looked for under this name: {error}") from None
+        self._both_names = both_names("" if server_name.isascii() else shown(server_name)[1:-1], self._name)
+        self._begun = begun
         self._context = context
         self._pins = tuple(pin.lower() for pin in pins)
         self._peer = peer
@@ -150,7 +158,7 @@ class TlsEngine:
             raise self._error
         if self.facts is None:
             wrong = self._first and self._first[0] not in (_ALERT, _HANDSHAKE)
-            raise self._fail((tls_errors.not_tls if wrong else tls_errors.closed)(self._first, self._peer))
+            raise self._fail((tls_errors.not_tls if wrong else tls_errors.closed)(self._first, self._peer, self._begun))
         return self.peer_closed
 
     def write(self, plaintext: bytes) -> None:
@@ -193,7 +201,7 @@ class TlsEngine:
         if self._first and self._first[0] not in (_ALERT, _HANDSHAKE):
             if len(self._first) < _RECORD_HEADER_BYTES:
                 return None  # too little to quote; the next bytes, the end or the deadline will come
-            raise self._fail(tls_errors.not_tls(self._first, self._peer))
+            raise self._fail(tls_errors.not_tls(self._first, self._peer, self._begun))
         taken = data[: self._handshake_room]
         self._handshake_room -= len(taken)
         self._incoming.write(taken)
@@ -211,10 +219,10 @@ class TlsEngine:
             return False
         except ssl.SSLCertVerificationError as error:
             raise self._fail(
-                tls_errors.unverified(error, self._name, _unverified_chain(self._tls), time.time())
+                tls_errors.unverified(error, self._both_names, _unverified_chain(self._tls), time.time())
             ) from error
         except ssl.SSLError as error:
-            raise self._fail(tls_errors.handshake(error, self._name, self._first, self._peer)) from error
+            raise self._fail(tls_errors.handshake(error, self._both_names, self._first, self._peer)) from error
         self.facts = self._accept()
         return True
 

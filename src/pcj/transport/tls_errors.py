@@ -6,22 +6,39 @@ import re
 import ssl
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from enum import Enum, auto
 
 from pcj.errors import Phase, ProtocolError, Retry
+from pcj.protocol.retry import OtherName
 from pcj.transport.certificate import Certificate
 from pcj.transport.names import shown
 
-__all__ = ["TlsError"]
+__all__ = ["Begun", "TlsError"]
 
 #: How many names of a certificate a sentence lists.
 LISTED_NAMES = 5
+
+
+class Begun(Enum):
+    """Why TLS was begun: whose mistake it is where the peer speaks none.
+
+    STARTTLS: the server agreed to it (<proceed/>). ASKED: from the first byte, since the user said so (direct_tls).
+    NAMED: from the first byte, since DNS names the port for it (_xmpps-client). SENT_ON: since it was so on the server
+    that sent us on.
+    """
+
+    STARTTLS = auto()
+    ASKED = auto()
+    NAMED = auto()
+    SENT_ON = auto()
 
 
 class TlsError(ProtocolError):
     """TLS with the peer could not be made, or broke.
 
     `phase` is Phase.TLS where it was never made or the peer refused us in it, None where a session broke that had
-    carried data: that is a lost link, not a fault of the certificate. `retry` is always set.
+    carried data: that is a lost link, not a fault of the certificate. `retry` is always set; FATAL holds until READY
+    was reached once (`classify`).
     """
 
     def __init__(
@@ -30,29 +47,49 @@ class TlsError(ProtocolError):
         super().__init__(message, expected=expected, came=came, phase=phase, retry=retry)
 
 
+class OtherNameError(TlsError, OtherName):
+    """The certificate is good, but for another name."""
+
+
 def _server(peer: str) -> str:
     return f"The server at {peer}" if peer else "The server"
 
 
-def not_tls(first: bytes, peer: str) -> TlsError:
+_WANTS_STARTTLS = {
+    Begun.ASKED: "that port wants STARTTLS (direct_tls=False); direct TLS is usually 5223.",
+    Begun.NAMED: "that port wants STARTTLS, and the _xmpps-client record that names it in DNS is wrong.",
+    Begun.SENT_ON: "that port wants STARTTLS.",
+}
+
+
+def not_tls(first: bytes, peer: str, begun: Begun = Begun.ASKED) -> TlsError:
     """The peer answers our ClientHello with something else."""
+    retry = Retry.FATAL
     line = first.splitlines()[0] if first.splitlines() else first
     came = shown(line.decode("utf-8", "backslashreplace"))
-    if first.startswith(b"HTTP/"):
+    if begun is Begun.STARTTLS:
+        retry = Retry.SLOW  # a fault of the server's, or somebody on the way: there is no other port to choose
+        sent = "went on in plain XML" if first.lstrip().startswith(b"<") else f"sent {came}, which is none"
+        message = f"{_server(peer)} agreed to TLS (<proceed/>) and then {sent}."
+    elif first.startswith(b"HTTP/"):
         message = f"{_server(peer)} speaks HTTP ({came}), not TLS: this is not an XMPP port."
     elif first.lstrip().startswith(b"<"):
         message = (
-            f"We began TLS{f' at {peer}' if peer else ''}, but the server answered in plain XML ({came}): "
-            "that port wants STARTTLS (direct_tls=False); direct TLS is usually 5223."
+            f"We began TLS{f' at {peer}' if peer else ''}, but the server answered in plain XML: "
+            + _WANTS_STARTTLS[begun]
         )
+        if begun is not Begun.ASKED:
+            retry = Retry.SLOW  # no mistake in the options
     else:
         message = f"{_server(peer)} sent {came}, not TLS: this is not an XMPP port."
-    return TlsError(message, retry=Retry.FATAL, expected="a TLS handshake", came=came)
+    return TlsError(message, retry=retry, expected="a TLS handshake", came=came)
 
 
-def closed(first: bytes, peer: str) -> TlsError:
+def closed(first: bytes, peer: str, begun: Begun = Begun.ASKED) -> TlsError:
     """The peer closed before the handshake was done."""
-    hint = "" if first else ": it sent nothing at all, so it may not want TLS from the first byte on this port"
+    hint = "" if first else ": it sent nothing, so it may have no certificate"
+    if not first and begun is not Begun.STARTTLS:
+        hint += ", or not want TLS from the first byte here"
     return TlsError(
         f"{_server(peer)} closed the connection during the TLS handshake{hint}.",
         retry=Retry.FAST,
@@ -135,11 +172,11 @@ def unverified(error: ssl.SSLCertVerificationError, name: str, ders: Sequence[by
         chain = []
     code = error.verify_code
     clock = datetime.fromtimestamp(now, UTC)
-    retry = Retry.SLOW
+    expected, came = f"a valid certificate for {name}", error.verify_message or ""
     message = ""
     if chain and code in _OTHER_NAME:
-        message, retry = _other_name(chain[0], name)
-    elif code == _EXPIRED:
+        return _other_name(chain[0], name, expected, came)
+    if code == _EXPIRED:
         message = next((_expired(c, c is chain[0], name, clock) for c in chain if c.not_after < clock), "")
     elif code == _NOT_YET_VALID:
         message = next((_not_yet_valid(c, c is chain[0], name, clock) for c in chain if c.not_before > clock), "")
@@ -166,7 +203,7 @@ def unverified(error: ssl.SSLCertVerificationError, name: str, ders: Sequence[by
     if not message:
         message = f"The certificate of {name} did not pass: {error.verify_message or _reason(error)}"
         message = message.rstrip(".") + "."
-    return TlsError(message, retry=retry, expected=f"a valid certificate for {name}", came=error.verify_message or "")
+    return TlsError(message, retry=Retry.SLOW, expected=expected, came=came)
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -177,22 +214,23 @@ def _listed(names: Sequence[str]) -> str:
     return bare[0] if len(bare) == 1 else ", ".join(bare[:-1]) + " and " + bare[-1]
 
 
-def _other_name(leaf: Certificate, name: str) -> tuple[str, Retry]:
+def _other_name(leaf: Certificate, name: str, expected: str, came: str) -> TlsError:
     if found := leaf.dns_names + leaf.ip_addresses:
         message = (
             f"The certificate is for {_listed(found)}, not for {name} (for an account the domain of the JID is what "
             "counts, for a component the host; tls_name= names another)."
         )
-        return message, Retry.SLOW
+        return OtherNameError(message, retry=Retry.SLOW, expected=expected, came=came)
     if leaf.service_names:
         message = (
             f"The certificate names the service only as SRV-ID or XmppAddr ({_listed(leaf.service_names)}), which "
             f"Python's ssl cannot check: it needs {name} as a DNS name too."
         )
-        return message, Retry.FATAL
+        return TlsError(message, retry=Retry.FATAL, expected=expected, came=came)
     # RFC 9525 2: the common name is not an identity of the service any more.
     subject = f", only the common name {shown(leaf.subject)}, which counts no more (RFC 9525)" if leaf.subject else ""
-    return f"The certificate has no name that could be {name}{subject}.", Retry.SLOW
+    message = f"The certificate has no name that could be {name}{subject}."
+    return TlsError(message, retry=Retry.SLOW, expected=expected, came=came)
 
 
 def _whose(certificate: Certificate, is_leaf: bool, name: str) -> str:

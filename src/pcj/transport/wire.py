@@ -6,7 +6,7 @@ import asyncio
 
 from pcj.errors import ConfigError, PcjError, Phase, ProtocolError, Retry
 from pcj.transport.tcp import address_of, is_loopback
-from pcj.transport.tls import TlsEngine, TlsError, TlsFacts, make_context
+from pcj.transport.tls import Begun, TlsEngine, TlsError, TlsFacts, make_context
 
 __all__ = ["Wire"]
 
@@ -41,13 +41,15 @@ class Wire:
         self,
         *,
         name: str,
+        peer: str,
         verify: bool,
         ca_file: str | None,
         client_certificate: str | None,
         pins: tuple[str, ...],
         alpn: tuple[str, ...],
+        begun: Begun,
     ) -> None:
-        """Send the first flight of a handshake.
+        """Send the first flight of a handshake; `peer` is what errors call the server, `begun` why it was begun.
 
         Raises:
             ProtocolError: it could not be begun; of phase TLS.
@@ -55,7 +57,7 @@ class Wire:
         self.handshaking = True
         try:
             context = make_context(verify=verify, ca_file=ca_file, client_certificate=client_certificate, alpn=alpn)
-            self._engine = TlsEngine(context, server_name=name, pins=pins, peer=self.address)
+            self._engine = TlsEngine(context, server_name=name, pins=pins, peer=peer, begun=begun)
             self._engine.start()
         except ProtocolError:
             raise
@@ -70,6 +72,11 @@ class Wire:
             return None
         self.handshaking = False
         return self._engine.facts
+
+    @property
+    def secured(self) -> bool:
+        """Whether TLS stands, or did."""
+        return self._engine is not None and not self.handshaking
 
     @property
     def fault(self) -> ProtocolError | None:

@@ -7,10 +7,10 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol, cast
-from xml.parsers.expat import ErrorString
+from xml.parsers.expat import ErrorString, ExpatError, ParserCreate
 from xml.parsers.expat import errors as expat_errors
 
-from pcj.errors import ProtocolError
+from pcj.errors import ProtocolError, printable
 from pcj.namespaces import STREAMS
 from pcj.stanza import Node
 
@@ -36,21 +36,26 @@ DEFAULT_LIMITS: Final = Limits()
 def quoted(data: bytes) -> str:
     """The first bytes of what the peer sent, safe to show on a terminal."""
     text = data[:QUOTED_BYTES].decode("utf-8", "backslashreplace")
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return f"'{shown}{'...' if len(data) > QUOTED_BYTES else ''}'"
+    return f"'{printable(text)}{'...' if len(data) > QUOTED_BYTES else ''}'"
 
 
 def restricted(what: str) -> ProtocolError:
     """RFC 6120 11.1: comments, PIs, DTDs and entities of one's own are prohibited."""
     return ProtocolError(
-        f"the peer sent {what}, which RFC 6120 11.1 forbids in a stream", answer="restricted-xml", came=what
+        f"the peer sent {what}, which RFC 6120 11.1 forbids in a stream",
+        answer="restricted-xml",
+        expected="elements alone",
+        came=what,
     )
 
 
 def too_much(what: str, bound: int) -> ProtocolError:
     """RFC 6120 4.9.3.14: a local policy, here a bound of `Config`."""
     return ProtocolError(
-        f"the peer sent one element of more than {bound} {what}", answer="policy-violation", came=f"> {bound} {what}"
+        f"the peer sent one element of more than {bound} {what}",
+        answer="policy-violation",
+        expected=f"at most {bound} {what}",
+        came=f"> {bound} {what}",
     )
 
 
@@ -63,12 +68,16 @@ _ENTITY_CODE = expat_errors.codes[expat_errors.XML_ERROR_UNDEFINED_ENTITY]
 _DECLARATION = re.compile(rb"<!(?!\[CDATA\[|--)")
 
 
-def not_well_formed(error: SyntaxError, data: bytes, *, quote: bool = True) -> ProtocolError:
+_WELL_FORMED: Final = "well-formed XML"
+
+
+def not_well_formed(error: SyntaxError, data: bytes, *, fault: bytes | None = None) -> ProtocolError:
     """Expat's refusal of `data` in the words of RFC 6120 4.9.3 (`ET.ParseError` is a SyntaxError).
 
     Args:
-        error: with expat's `code`. data: what it was fed. quote: show its beginning, and where in it the fault is; not
-            where `data` may begin with what is private and without fault, or expat has read more than the peer sent.
+        error: with expat's `code`. data: what it was fed; its beginning is quoted, with where in it the fault is.
+        fault: what is quoted instead (`from_fault`; b"": nothing), where `data` may begin with what is private and
+            without fault, and expat has read more than the peer sent.
     """
     code = getattr(error, "code", None)
     if isinstance(code, int) and code in _ENCODING_CODES:
@@ -77,18 +86,48 @@ def not_well_formed(error: SyntaxError, data: bytes, *, quote: bool = True) -> P
         answer = "restricted-xml"
     else:
         answer = "not-well-formed"
-    if not quote:
-        # Without the name of an entity, which `msg` has.
-        reason = (ErrorString(code) if isinstance(code, int) else None) or "syntax error"
-        return ProtocolError(f"the peer sent what is not well-formed XML ({reason})", answer=answer, came=reason)
-    return ProtocolError(
-        f"the peer sent what is not well-formed XML ({error.msg}), in {quoted(data)}", answer=answer, came=quoted(data)
-    )
+    said, where, came = error.msg, f", in {quoted(data)}", quoted(data)
+    if fault is not None:
+        said = (ErrorString(code) if isinstance(code, int) else None) or "syntax error"
+        where, came = (f", at {quoted(fault)}", quoted(fault)) if fault else ("", said)
+    message = f"the peer sent what is not well-formed XML ({said}){where}"
+    return ProtocolError(message, answer=answer, expected=_WELL_FORMED, came=came)
+
+
+def from_fault(before: bytes, data: bytes) -> bytes:
+    """`data` from where expat refuses it; b"" where that is not to be seen in it alone.
+
+    Args:
+        before: what a parser was fed before, up to an open root. data: what it was fed then. It may begin inside
+            elements that were opened in between: where it ends them, they are opened here.
+    """
+    ended: list[bytes] = []
+    depth = 0
+    for tag in (found[0] for found in _MARKUP.finditer(data)):
+        if tag.startswith(b"</"):
+            if depth == 0:
+                ended.append(tag[2:-1].strip(WHITE_BYTES))
+            depth = max(0, depth - 1)
+        elif not tag.startswith((b"<!", b"<?")) and not tag.endswith(b"/>"):
+            depth += 1
+    before += b"".join(b"<" + name + b">" for name in reversed(ended))
+    parser = ParserCreate("utf-8", "}")
+    try:
+        parser.Parse(before + data, True)
+    except ExpatError:
+        at = parser.ErrorByteIndex - len(before)
+        return data[at:] if at >= 0 else b""
+    return b""
 
 
 def stream_in_stream() -> ProtocolError:
     """RFC 6120 4.9.3.1: well-formed, and yet nothing that a stream can hold (a new one begins only after a restart)."""
-    return ProtocolError("the peer opened a stream inside the stream", answer="bad-format", came="<stream:stream>")
+    return ProtocolError(
+        "the peer opened a stream inside the stream",
+        answer="bad-format",
+        expected="a stanza",
+        came="<stream:stream>",
+    )
 
 
 _XML_DECLARATION = re.compile(
@@ -107,15 +146,15 @@ def check_prolog(start: bytes) -> bool:
             in UTF-8 (RFC 6120 11.5, 11.6).
     """
     if start[:1] in (b"\xfe", b"\xff") or b"\x00" in start[:2]:
-        raise ProtocolError("the peer's stream is not UTF-8, but looks like UTF-16", answer="unsupported-encoding")
-    if not start.startswith(b"<"):
-        # RFC 8446 5.1: an alert or a handshake, which answer a plain greeting where TLS has to come first.
-        tls = start[:2] in (b"\x15\x03", b"\x16\x03")
-        question = (
-            "That is TLS: does this port want it from the first byte (direct_tls)?" if tls else "Is it an XMPP port?"
-        )
         raise ProtocolError(
-            f"the peer sent {quoted(start)}: this is not an XMPP stream. {question}",
+            "the peer's stream is not UTF-8, but looks like UTF-16",
+            answer="unsupported-encoding",
+            expected="UTF-8",
+            came=quoted(start),
+        )
+    if not start.startswith(b"<"):
+        raise ProtocolError(
+            f"the peer sent {quoted(start)}: this is not an XMPP stream. Is it an XMPP port?",
             answer="not-well-formed",
             expected="<stream:stream>",
             came=quoted(start),
@@ -129,17 +168,24 @@ def check_prolog(start: bytes) -> bool:
         if start[:5] != b"<?xml" or start[5:6] not in b" \t\r\n":
             raise restricted("a processing instruction")
         raise ProtocolError(
-            f"the peer's XML declaration is none: {quoted(start)}", answer="not-well-formed", came=quoted(start)
+            f"the peer's XML declaration is none: {quoted(start)}",
+            answer="not-well-formed",
+            expected="an XML declaration",
+            came=quoted(start),
         )
     version, encoding = declaration.groups()
     if version != b"1.0":
         raise ProtocolError(
-            f"the peer declares XML {quoted(version)}, not 1.0", answer="not-well-formed", came=quoted(start)
+            f"the peer declares XML {quoted(version)}, not 1.0",
+            answer="not-well-formed",
+            expected="XML 1.0",
+            came=quoted(start),
         )
     if encoding is not None and encoding.upper() != b"UTF-8":
         raise ProtocolError(
             f"the peer declares the encoding {quoted(encoding)}, not UTF-8",
             answer="unsupported-encoding",
+            expected="UTF-8",
             came=quoted(start),
         )
     return True
@@ -153,7 +199,12 @@ def check_text(text: str | None) -> None:
     """
     # XML's white space (section 2.3), not Python's, which knows some twenty more characters.
     if text is not None and (text := text.strip(WHITE_SPACE)):
-        raise ProtocolError("the peer sent text between elements", answer="bad-format", came=ascii(text[:QUOTED_BYTES]))
+        raise ProtocolError(
+            "the peer sent text between elements",
+            answer="bad-format",
+            expected="elements alone",
+            came=ascii(text[:QUOTED_BYTES]),
+        )
 
 
 def too_deep(node: Node, max_depth: int) -> bool:

@@ -25,6 +25,7 @@ from pcj.xmlstream.limits import (
     Limits,
     TagEnd,
     check_text,
+    from_fault,
     not_well_formed,
     pull_parser,
     restricted,
@@ -225,7 +226,8 @@ class ReadyParser:
         if kept is not None:
             before.tail = None
         parser = self._parser
-        parser.feed(data if b"}" not in data else without_braces(data))
+        fed = data if b"}" not in data else without_braces(data)
+        parser.feed(fed)
         content = self._content
         elements = self._elements
         nodes: list[Node] = []
@@ -264,8 +266,10 @@ class ReadyParser:
                 self._open(expected, previous, elements, data, bool(nodes))
         except (SyntaxError, ProtocolError) as error:
             previous.tail = None
-            # What `data` begins with may be whole stanzas, and expat counts its lines and columns from our primer on.
-            self._fail(error if isinstance(error, ProtocolError) else not_well_formed(error, data, quote=False))
+            if not isinstance(error, ProtocolError):
+                # What `data` begins with may be whole stanzas, and expat counts lines and columns from our primer on.
+                error = not_well_formed(error, data, fault=from_fault(self._primer, fed))
+            self._fail(error)
         if kept is not None:
             before.tail = kept
         self._until_due -= len(data)

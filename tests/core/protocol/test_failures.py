@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from pcj.errors import SaslError, StreamErrorReceived
+from pcj.errors import Phase, SaslError, StreamErrorReceived
 from pcj.events import Event
+from pcj.namespaces import CLIENT, COMPONENT_ACCEPT, COMPONENT_CONNECT, JABBERD_COMPONENT, SERVER
 from pcj.protocol.actions import BeginTls
+from pcj.protocol.retry import classify
 from tests.core.protocol.play import (
     BIND,
     PROCEED,
@@ -270,6 +272,7 @@ def test_a_message_out_of_place_is_held_while_we_bind_and_an_error_before(stage:
         ("SSH-2.0-OpenSSH_9.2p1\r\n", "not-well-formed"),
         ("HTTP/1.1 400 Bad Request\r\n\r\n", "not-well-formed"),
         ("<html>", "bad-format"),
+        ("<!DOCTYPE html>", "restricted-xml"),
         ("<stream xmlns='urn:example:other'>", "invalid-namespace"),
         ("<!DOCTYPE stream>", "restricted-xml"),
         (f"<stream:error xmlns:stream='{'http://etherx.jabber.org/streams'}'>", "bad-format"),
@@ -290,11 +293,50 @@ def test_silence_before_any_header_asks_whether_this_is_an_xmpp_port() -> None:
 @pytest.mark.parametrize("version", [None, "0.9", "2.0", "1.0abc", "99999999999", "1", "", "0.10", "-1.0"])
 @pytest.mark.parametrize("name", ["XMPP-header", "JABBERD20_COMPONENT-header"])
 def test_a_stream_that_is_not_of_version_1_is_refused_where_1_is_needed(name: str, version: str | None) -> None:
-    header = f"S: {server_header(version=version, xmlns='jabber:client')}"
+    xmlns = JABBERD_COMPONENT if name.startswith("JABBERD20") else CLIENT
+    header = f"S: {server_header(version=version, xmlns=xmlns)}"
     error, phase, retry, answer = fail(AT[name], header, events="STREAM_ERROR")
-    # Anybody on the way can send it before TLS, so it never ends the attempts for good.
-    assert (phase, retry, answer) == ("stream", "slow", "unsupported-version")
+    assert (phase, retry, answer) == ("stream", "fatal", "unsupported-version")
     assert f"version {version if version is not None else 'none'!r}" in str(error)
+
+
+KINDS = {
+    "XMPP": CLIENT,
+    "LEGACY": CLIENT,
+    "JABBERD14_COMPONENT": COMPONENT_ACCEPT,
+    "JABBERD20_COMPONENT": JABBERD_COMPONENT,
+}
+
+
+@pytest.mark.parametrize("xmlns", [CLIENT, SERVER, COMPONENT_ACCEPT, COMPONENT_CONNECT, JABBERD_COMPONENT])
+@pytest.mark.parametrize("name", KINDS)
+def test_a_port_for_links_of_another_kind_is_left_before_any_credential(name: str, xmlns: str) -> None:
+    if xmlns == KINDS[name]:
+        return
+    made = config(name, require_tls=False)
+    # What the server finds wrong by itself comes in the same read, and is a consequence.
+    gone = "<stream:error><host-unknown xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>"
+    done = perform(made, [f"S: {server_header(xmlns=xmlns)}{gone}"], "S STREAM_ERROR")
+    assert (str(done.failed.phase), str(done.retry(made)), done.failed.error.answer) == (
+        "stream",
+        "fatal",
+        "invalid-namespace",
+    )
+    assert (done.failed.error.expected, done.failed.error.came) == (KINDS[name], xmlns)
+    assert f"speaks {xmlns} on this port, and we speak {KINDS[name]}" in str(done.failed.error)
+
+
+@pytest.mark.parametrize("xmlns", ["", "urn:example:knock"])
+def test_a_header_that_says_nothing_of_the_kind_of_its_port_is_let_pass(xmlns: str) -> None:
+    made = config("LEGACY", require_tls=False)
+    script = [f"S: {server_header(xmlns=xmlns)}", "S: </stream:stream>"]
+    assert "closed the stream while we waited" in str(play(made, script).failed.error)
+
+
+def test_the_content_namespace_of_the_options_is_the_one_that_must_come() -> None:
+    made = config("LEGACY", require_tls=False, xmlns="urn:example:knock")
+    done = perform(made, [f"S: {server_header(xmlns=CLIENT)}"], "S STREAM_ERROR")
+    assert done.failed.error.expected == "urn:example:knock"
 
 
 def test_inside_tls_a_wrong_version_is_the_servers_own_and_final() -> None:
@@ -313,19 +355,23 @@ def test_a_legacy_server_without_features_offers_no_tls(version: str | None) -> 
 @pytest.mark.parametrize(
     ("condition", "retry"),
     [
-        ("host-unknown", "slow"),
-        ("invalid-namespace", "slow"),
-        ("unsupported-version", "slow"),
+        ("host-unknown", "fatal"),
+        ("invalid-namespace", "fatal"),
+        ("unsupported-version", "fatal"),
         ("policy-violation", "slow"),
         ("conflict", "slow"),
         ("system-shutdown", "fast"),
         ("made-up-condition", "fast"),
     ],
 )
-def test_before_tls_no_stream_error_is_fatal_for_anybody_can_send_it(condition: str, retry: str) -> None:
+def test_before_tls_no_stream_error_ends_a_broker_that_worked_for_anybody_can_send_it(
+    condition: str, retry: str
+) -> None:
     line = f"S: {server_header()}{stream_error(condition)}"  # in the same read as the header
     error, phase, classified, _ = fail(AT["XMPP-header"], line, events="STREAM_ERROR")
     assert (phase, classified, error.condition) == ("stream", retry, condition)
+    later = classify(error, Phase.STREAM, component=False, was_ready=True)
+    assert str(later) == ("slow" if retry == "fatal" else retry)
 
 
 def test_a_stream_error_in_the_read_of_the_header_fails_the_component_after_its_handshake_and_no_sooner() -> None:
@@ -760,7 +806,7 @@ def test_bind_that_is_not_offered_is_a_bindfail_without_bindnegotiate() -> None:
         (bind_result("token-2", "romeo@example.org"), "not an address of romeo@example.org", "fatal"),
         (stanza_error("token-2", "not-allowed"), "not-allowed", "slow"),
         (stanza_error("token-2", "forbidden", "auth"), "forbidden", "fatal"),
-        (stanza_error("token-2", "resource-constraint", "wait"), "resource-constraint", "fast"),
+        (stanza_error("token-2", "resource-constraint", "wait"), "no further session for romeo@example.org", "slow"),
         (stanza_error("token-2", "made-up", "unheard-of"), "made-up", "fast"),
         ("<iq type='error' id='token-2'/>", "no condition given", "fast"),
     ],

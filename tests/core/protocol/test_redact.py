@@ -15,7 +15,7 @@ from pcj.config import Config
 from pcj.errors import ProtocolError, StreamErrorReceived
 from pcj.events import Event
 from pcj.protocol.actions import Fire
-from pcj.protocol.redact import credentials, redacted, scrub, scrubbed
+from pcj.protocol.redact import credentials, redacted, repeated, scrub, scrubbed
 from pcj.protocol.steps import Negotiation, Send
 from tests.core.protocol.play import (
     BIND,
@@ -148,13 +148,64 @@ def test_a_response_that_is_no_base64_is_a_credential_as_it_is(text: str) -> Non
 
 
 def test_an_error_is_scrubbed_in_all_that_it_says() -> None:
-    error = StreamErrorReceived("it's said 'pass\\'word'", condition="x\x9b", text="pass'word\x1b[31m")
+    error = StreamErrorReceived(
+        "it's said 'pass\\'word'", condition="x\x9b", text="pass'word\x1b[31m", see_other_host="pass'word\x1b[31m"
+    )
     error.expected = "no pass'word"
     error.came = "pass'word"
     scrub(error, {"pass'word"})
     assert "pass" not in f"{error}{error.text}{error.expected}{error.came}"
     assert error.condition == r"x\x9b"
-    assert error.text == r"[redacted]\x1b[31m"
+    assert error.text == error.see_other_host == r"[redacted]\x1b[31m"
+
+
+@pytest.mark.parametrize(
+    ("password", "written"),
+    [
+        ("it's-secret", "it&apos;s-secret"),
+        ("it's-secret", "it's-secret"),
+        ('say"friend', "say&quot;friend"),
+        ("secret-word", "&#115;ecret-word"),
+        ("secret-word", "secret-&#x00077;ord"),
+        ("secret-word", "<![CDATA[secret-word]]>"),
+        ("secret-word", "sec<![CDATA[ret]]>-w<![CDATA[or]]>&#x64;"),
+        ("secret<word>", "secret<![CDATA[<]]>word&#x3E;"),
+        ("a&b-secret", "&#97;&#38;b-secret"),
+        ("a&b-secret", "a&amp;amp;b-secret"),
+        ("it's-secret", "it&amp;#39;s-secret"),
+        ("pässword", "p&#xE4;ssword"),
+        ("pässword", "p&#xe4;ssword"),
+    ],
+)
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_server_may_write_our_password_as_it_likes_and_it_is_not_shown(
+    password: str, written: str, whole: bool
+) -> None:
+    options = config(password=password, direct_tls=True, allow_plain=True)
+    script = ["T: ok", f"S: {server_header()}{features(mechanisms('PLAIN'))}"]
+    said = f"bad password {written}"
+    if whole:
+        done = play(options, [*script, f"S: {sasl('failure', f'<not-authorized/><text>{said}</text>')}"])
+        assert done.failed.error.text == "bad password [redacted]"
+    else:  # the error quotes the bytes as they came, the last of them
+        done = play(options, [*script, f"S: {said}</b>"])
+        assert "[redacted]" in str(done.failed.error) or "<![CDATA[" in written
+    assert written not in "".join(everything_shown(done))
+
+
+def test_a_password_that_is_a_word_of_ours_is_taken_out_of_our_sentences_only_if_the_server_said_it() -> None:
+    for heard, expected in ((b"<failure/>", "the server refused"), (b"<server/>", "the [redacted] refused")):
+        error = ProtocolError("the server refused")
+        scrub(error, repeated({"server"}, heard))
+        assert str(error) == expected
+
+
+@pytest.mark.parametrize(
+    ("heard", "found"),
+    [(b"a secret", True), (b"a &#x73;ecret", True), (b"a &#x74;ecret", False), (b"a s ecret", False), (b"", False)],
+)
+def test_what_was_heard_repeats_a_secret_or_does_not(heard: bytes, found: bool) -> None:
+    assert bool(repeated({"secret", ""}, heard)) is found
 
 
 def test_secrets_of_three_characters_are_left_for_else_every_word_would_go() -> None:

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcj.errors import ProtocolError
-from pcj.xmlstream.limits import TagEnd, check_prolog, quoted, too_deep, without_braces
+from pcj.xmlstream.limits import TagEnd, quoted, too_deep, without_braces
 from tests.core.pieces import node
 
 TAGS = [
@@ -82,9 +81,3 @@ def test_depth() -> None:
     assert too_deep(node("<a><b/></a>"), 1)
     assert not too_deep(node("<a><b/><c/></a>"), 2)
     assert too_deep(node("<a><b><d/></b><c/></a>"), 2)
-
-
-@pytest.mark.parametrize("record", [b"\x15\x03\x01\x00\x02\x02\x46", b"\x16\x03\x03\x00\x7a"])
-def test_an_answer_in_tls_is_called_that(record: bytes) -> None:
-    with pytest.raises(ProtocolError, match=r"direct_tls"):
-        check_prolog(record)

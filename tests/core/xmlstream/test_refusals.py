@@ -7,6 +7,7 @@ import pytest
 from pcj.errors import ProtocolError
 from pcj.namespaces import STREAMS
 from pcj.xmlstream import Limits, NegotiatingParser, ReadyParser
+from pcj.xmlstream.limits import quoted
 from tests.core.pieces import Shape, in_pieces, negotiate, read_ready, same_in_pieces
 
 HEADER = f"<stream:stream xmlns='jabber:client' xmlns:stream='{STREAMS}'>".encode()
@@ -198,16 +199,41 @@ def test_in_the_stream(data: bytes, before: int, answer: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "reason"),
-    [(b"<a></b>", "mismatched tag"), (b"<a>&secret;</a>", "undefined entity"), (b"<p:a/>", "unbound prefix")],
+    ("data", "reason", "quotes"),
+    [
+        (b"<a></b>", "mismatched tag", "b>"),
+        (b"<a>&nbsp;</a>", "undefined entity", "&nbsp;</a>"),
+        (b"<a b='1' b='2'/>", "duplicate attribute", "b='2'/>"),
+        (b"<p:a/>", "unbound prefix", "<p:a/>"),
+    ],
 )
-def test_at_ready_the_error_shows_nothing_of_innocent_stanzas_and_no_place_of_ours(data: bytes, reason: str) -> None:
+def test_at_ready_the_error_quotes_from_the_fault_on_and_nothing_of_innocent_stanzas(
+    data: bytes, reason: str, quotes: str
+) -> None:
     parser = ReadyParser({"": "jabber:client", "stream": STREAMS}, "jabber:client", LIMITS)
     (whole,) = parser.feed(b"<message><body>a secret</body></message>" + data)
     assert whole.findtext("{jabber:client}body") == "a secret"
     assert parser.failure is not None
-    assert str(parser.failure) == f"the peer sent what is not well-formed XML ({reason})"
-    assert parser.failure.came == reason
+    assert str(parser.failure) == f"the peer sent what is not well-formed XML ({reason}), at {quoted(quotes.encode())}"
+    assert (parser.failure.expected, parser.failure.came) == ("well-formed XML", quoted(quotes.encode()))
+
+
+@pytest.mark.parametrize("pieces", [(b"<a><b>", b"a secret</b>&c;</a>"), (b"<a><b>a secret", b"</b>&c;", b"</a>")])
+def test_at_ready_the_fault_is_found_inside_an_element_that_began_before(pieces: tuple[bytes, ...]) -> None:
+    parser = ReadyParser({"": "jabber:client", "stream": STREAMS}, "jabber:client", LIMITS)
+    for piece in pieces:
+        parser.feed(piece)
+    assert parser.failure is not None
+    assert parser.failure.came.startswith("'&c;")
+
+
+def test_at_ready_a_fault_that_is_not_to_be_seen_by_itself_is_named_alone() -> None:
+    parser = ReadyParser({"": "jabber:client", "stream": STREAMS}, "jabber:client", LIMITS)
+    parser.feed(b"<a>")
+    parser.feed(b"a secret</b>")
+    assert parser.failure is not None
+    assert str(parser.failure) == "the peer sent what is not well-formed XML (mismatched tag)"
+    assert parser.failure.came == "mismatched tag"
 
 
 def test_before_ready_the_error_quotes_its_small_piece() -> None:

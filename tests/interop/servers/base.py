@@ -108,8 +108,9 @@ _spawner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="server-spawner"
 class RealServer(ABC):
     """A real XMPP server, as child processes, on loopback, in a folder of its own.
 
-    Domain ``localhost`` with two accounts, two component domains that share a secret. Use it as a context manager, or
-    `start` and `stop` it. `start` after an end of any kind takes the same ports and the same data again.
+    Domain ``localhost`` with two accounts, and a third whose name and password are not ASCII; two component domains
+    that share a secret. Use it as a context manager, or `start` and `stop` it. `start` after an end of any kind takes
+    the same ports and the same data again.
 
     `start`, `stop` and `wait` block: in a coroutine call them with `asyncio.to_thread`.
     """
@@ -121,7 +122,9 @@ class RealServer(ABC):
     workspace: Workspace
     host: str = field(default="127.0.0.1", init=False)
     domain: str = field(default="localhost", init=False)
-    accounts: tuple[tuple[str, str], ...] = field(default=(("test01", "test01"), ("test02", "test02")), init=False)
+    accounts: tuple[tuple[str, str], ...] = field(
+        default=(("test01", "test01"), ("test02", "test02"), ("rené-дом", "pässwörd-ключ")), init=False
+    )
     component_domains: tuple[str, ...] = field(default=("comp.localhost", "comp2.localhost"), init=False)
     component_secret: str = field(default="secret", init=False)
     folder: Path = field(init=False)

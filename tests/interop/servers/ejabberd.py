@@ -8,7 +8,8 @@ from typing import ClassVar, Literal
 
 from tests.interop.servers.base import NS_CLIENT, NS_COMPONENT_ACCEPT, RealServer, free_ports
 
-# JSON is YAML: braces keep a listener on one line.
+# JSON is YAML: braces keep a listener on one line. With global routes, its default, ejabberd would give each component
+# a part of what is for all the others of the same listener.
 CONFIGURATION = """\
 hosts: [localhost]
 loglevel: info
@@ -22,7 +23,12 @@ listen:
     ip: "127.0.0.1"
     module: ejabberd_http
     request_handlers: {{ /xmpp-websocket: ejabberd_http_ws, /http-bind: mod_bosh }}
-  - {{ port: {component_port}, ip: "127.0.0.1", module: ejabberd_service, access: all, hosts: {{ {components} }} }}
+  - port: {component_port}
+    ip: "127.0.0.1"
+    module: ejabberd_service
+    access: all
+    hosts: {{ {components} }}
+    global_routes: false
 modules:
   mod_bosh: {{}}
   mod_stream_mgmt: {{ resume_timeout: 60 }}
@@ -82,7 +88,7 @@ class Ejabberd(RealServer):
 
     def _launch(self) -> None:
         # Without ejabberdctl and without a node name: no epmd, no cookie, nothing outside our folder.
-        accounts = ", ".join(f'{{<<"{user}">>, <<"{password}">>}}' for user, password in self.accounts)
+        accounts = ", ".join(f'{{<<"{user}"/utf8>>, <<"{password}"/utf8>>}}' for user, password in self.accounts)
         register = f'[ejabberd_auth:try_register(U, <<"{self.domain}">>, P) || {{U, P}} <- [{accounts}]]'
         announce = f'io:format("{READY}~n")'
         # Schedulers that spin while idle are for servers with the machine to themselves.

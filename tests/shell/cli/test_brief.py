@@ -7,9 +7,17 @@ from xml.etree.ElementTree import Element, SubElement
 import pytest
 
 from pcj.cli.brief import detail_of, node_in_brief
+from pcj.errors import ConnectionFailed, Failure, Phase
 from pcj.events import Event, Status
 from pcj.namespaces import STREAMS
 from pcj.stanza import Node, error_reply, iq, message, ping, presence
+
+UNKNOWN = ConnectionFailed(Failure(Phase.RESOLVE, "h has no address: the name does not exist in DNS."))
+FULL = ConnectionFailed(Failure(Phase.CONNECT, "No connection: 9 of 9 files open.", came="too many open files"))
+GONE = Element(f"{{{STREAMS}}}error")
+SubElement(GONE, "{urn:ietf:params:xml:ns:xmpp-streams}host-gone")
+SubElement(GONE, "{urn:ietf:params:xml:ns:xmpp-streams}text").text = "moved"
+GONE_IN_WORDS = "it is gone (host-gone): 'moved'"
 
 
 def nested(depth: int) -> Node:
@@ -50,6 +58,30 @@ def test_a_node_in_brief(node: Node, expected: str) -> None:
     [
         (Status(Event.PCJ_READY, 0, 1, detail={"jid": "a@b/c", "attempt": 1, "resumed": False}), "a@b/c"),
         (Status(Event.PCJ_CONNECTING, 0, 1, detail={"host": "h", "port": 1, "attempt": 2}), "h:1, attempt 2"),
+        (Status(Event.PCJ_CONNECTING, 0, 1, detail={"host": "::1", "port": 1, "attempt": 1}), "[::1]:1"),
+        (Status(Event.PCJ_CONNECTING, 0, 1, detail={"host": "[::1]", "port": 1, "attempt": 1}), "[::1]:1"),
+        (Status(Event.PCJ_CONNECTING, 0, 1, detail={"host": "/run/x", "port": 1, "attempt": 1}), "/run/x"),
+        (Status(Event.PCJ_CONNECT, 0, 1, detail={"host": "h"}), "h"),
+        (Status(Event.PCJ_CONNECT, 0, 1, detail={"port": 1}), "port 1"),
+        (
+            Status(Event.ATTEMPT, 0, 1, error=UNKNOWN, detail={"address": "h:1", "outcome": str(UNKNOWN)}),
+            "h:1 no address",
+        ),
+        (
+            Status(Event.ATTEMPT, 0, 1, error=FULL, detail={"address": "h:1", "outcome": str(FULL)}),
+            "h:1 too many open files",
+        ),
+        (
+            Status(Event.ATTEMPT, 0, 1, error=OSError(111, "x"), detail={"address": "h:1", "outcome": "refused"}),
+            "h:1 refused",
+        ),
+        (Status(Event.PCJ_SOCKETFAIL, 0, 1, error=ConnectionResetError(104, "reset by peer")), "reset by peer"),
+        (Status(Event.STREAM_ERROR, 0, 1, GONE, ValueError("it is gone (host-gone): 'moved'")), GONE_IN_WORDS),
+        (
+            Status(Event.STREAM_ERROR, 0, 1, GONE, ValueError("it is gone (host-gone)")),
+            "it is gone (host-gone): <stream:error> <host-gone> <text> moved",
+        ),
+        (Status(Event.PCJ_SSLFAIL, 0, 1, error=ValueError("say direct_tls=True")), "say --direct-tls"),
         (
             Status(Event.PCJ_SSLSUCCESS, 0, 1, detail={"version": "V", "cipher": "C", "name": "n", "verified": False}),
             "NOT VERIFIED V C",

@@ -92,15 +92,29 @@ def test_a_port_where_nobody_listens() -> None:
         result = connect("romeo@localhost", "--host", "127.0.0.1", "--port", str(bound.getsockname()[1]))
     assert result.exit_code == 1
     assert "PCJ_CONNECTFAIL" in result.stdout
-    assert "refused the connection" in " ".join(result.stdout.split()[-20:])
+    timeline, _, end = result.stdout.rpartition("\n\n")
+    assert "refused the connection: nothing listens there." in " ".join(timeline.split()[-20:])
+    # Right below it, that need not be said again.
+    assert " ".join(end.split()) == "Not connected as romeo@localhost. Trying again can help."
     assert "PCJ_SHUTDOWN_START" not in result.stdout
+
+
+def test_a_failure_is_told_in_full_where_no_timeline_stands_above_it() -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        where = ["romeo@localhost", "--host", "127.0.0.1", "--port", str(bound.getsockname()[1])]
+        result = connect(*where, "--json")
+    assert result.stderr.count("refused the connection: nothing listens there.") == 1
 
 
 def test_an_unknown_authority_names_the_option_of_the_command(server: Background[Server]) -> None:
     arguments = as_romeo(server)[:-2]
     result = connect(*arguments)
     assert result.exit_code == 1
-    assert "--ca-file" in result.stdout.rpartition("\n\n")[2]
+    timeline, _, end = result.stdout.rpartition("\n\n")
+    assert "--ca-file" in timeline
+    assert "--ca-file" in end
+    assert "ca_file" not in result.stdout
     result = connect(*arguments, "--insecure")
     assert result.exit_code == 0
     assert "NOT VERIFIED TLSv1" in result.stdout
@@ -155,6 +169,7 @@ def test_the_password_itself_goes_out_without_tls_only_if_told_so() -> None:
         (["romeo@localhost", "--host", ""], "host must be"),
         (["romeo@localhost", "--timeout", "0"], "--timeout"),
         (["romeo@localhost", "--ca-file", "/does/not/exist"], "--ca-file"),
+        (["romeo@localhost", "--ca-file", __file__], f"--ca-file '{__file__}' holds no certificate"),
         (["romeo@localhost", "--password-command", "'unclosed"], "cannot be split"),
         (["romeo@localhost", "--password-command", " "], "is empty"),
         (["romeo@localhost", "--password-command", "/does/not/exist"], "No such file"),
@@ -304,7 +319,8 @@ def test_while_it_stays_it_reconnects_and_a_fatal_end_ends_it(server: Background
     server.do(server.it.close_stream("romeo@localhost/orchard", "conflict"))
     _, stderr = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 1
-    assert stderr.splitlines()[-1].startswith("pcj: Not connected as romeo@localhost/orchard: the connection was lost.")
+    (said,) = stderr.splitlines()  # of the retries the events tell
+    assert said.startswith("pcj: Not connected as romeo@localhost/orchard any more: ")
 
 
 def test_a_reader_that_leaves_ends_it_without_noise(server: Background[Server]) -> None:

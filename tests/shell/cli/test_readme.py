@@ -84,7 +84,9 @@ def test_the_dialect_of_the_architecture_works_as_written(monkeypatch: pytest.Mo
     knocked = "<come-in xmlns='urn:example:knock'/>"
     assert asyncio.run(main()) == "romeo@example.org s1"
     knocked = "<go-away/>"
-    assert asyncio.run(main()).startswith("authenticate: the server sent <go-away>")
+    failed = asyncio.run(main())
+    assert failed.startswith("authenticate: the server at 127.0.0.1:")
+    assert " sent <go-away> where " in failed
 
 
 def test_its_links_lead_somewhere() -> None:

@@ -68,6 +68,26 @@ def test_a_node_is_cut_to_one_line_and_an_error_takes_what_it_needs(width: int) 
     assert " ".join(word for line in lines[2:] for word in line.split()).endswith(words.strip())
 
 
+def test_a_sentence_is_said_once_in_an_attempt_and_again_in_the_next() -> None:
+    error = ValueError("the server does not host x")
+    lines = shown_by_timeline(
+        [
+            Status(Event.PCJ_CONNECT, 0, 1),
+            Status(Event.STREAM_ERROR, 0, 2, error=error),
+            Status(Event.PCJ_AUTHFAIL, 0, 3, error=error),
+            Status(Event.PCJ_CONNECTING, 0, 4),
+            Status(Event.STREAM_ERROR, 0, 5, error=error),
+        ]
+    )
+    assert [line[31:] for line in lines] == [
+        "",
+        "the server does not host x",
+        "for the same reason",
+        "",
+        "the server does not host x",
+    ]
+
+
 def test_the_groups_of_events_are_told_apart_in_colour() -> None:
     statuses = [Status(event, 0, 1) for event in (Event.PCJ_CONNECT, Event.SESSION_LOST, "MINE", Event.PCJ_READY)]
     colours = [

@@ -6,8 +6,9 @@ import logging
 
 import pytest
 
-from pcj import JABBERD14_COMPONENT, Broker, Event, Status
+from pcj import JABBERD14_COMPONENT, Broker, Dialect, Event, Status, register_dialect
 from pcj.broker import _log_event
+from pcj.protocol import dialect, dialect_of
 from pcj.protocol.order import Order
 from pcj.testing import Contract, Server
 from tests.shell.links import run
@@ -77,6 +78,9 @@ def test_debug_logs_every_event(caplog: pytest.LogCaptureFixture) -> None:
                 pass
             assert [record.levelname for record in caplog.records if record.levelname != "DEBUG"] == []
             assert "comp.localhost Status(PCJ_READY" in caplog.text
+            assert "<handshake" in caplog.text  # a node is shown as it is, but for what is secret
+            assert "[redacted]" in caplog.text
+            assert "<Element" not in caplog.text
 
     run(main)
 
@@ -85,3 +89,24 @@ def test_debug_logs_an_event_that_breaks_the_contract(caplog: pytest.LogCaptureF
     _log_event("romeo", Order(JABBERD14_COMPONENT), Status(Event.PCJ_READY, 0.0, 1))
     (error,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert "romeo: the order of events is broken" in error.getMessage()
+
+
+def test_what_has_not_come_where_the_broker_rests_is_said() -> None:
+    async def main() -> None:
+        async with server() as at:
+            broker = component(at)
+            contract = Contract(broker)
+            async with broker:
+                contract.check()
+            contract._order.place = "closing, ending"  # as if SOCKETDISCONNECT and all behind it had not been told
+            with pytest.raises(AssertionError, match="the broker is idle, and its events ended in the place 'closing"):
+                contract.check()
+
+    run(main)
+
+
+def test_of_a_connection_type_from_outside_nothing_is_known_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dialect, "_registry", dict(dialect._registry))
+    register_dialect(Dialect("KNOCK", dialect_of("XMPP").negotiate, "jabber:client"))
+    with pytest.raises(ValueError, match="'KNOCK'"):
+        Contract(Broker("KNOCK", "romeo@example.org", password="x"))

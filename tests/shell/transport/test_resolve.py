@@ -9,8 +9,10 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import dns.message
+import dns.name
 import pytest
 
 from pcj.errors import ConnectionFailed, Failure, Phase, Retry
@@ -89,6 +91,10 @@ ROWS: list[tuple[str, Zone, list[str]]] = [
         {PLAIN: "CNAME _xmpp-client._tcp.real.example.", "_xmpp-client._tcp.real.example": ["0 0 5222 r.example."]},
         ["r.example:5222 srv"],
     ),
+    ("an alias that leads nowhere", {PLAIN: "CNAME gone.example."}, ["example.org:5222 fallback"]),
+    ("one unknown, one failed", {PLAIN: "NXDOMAIN", DIRECT: "SERVFAIL"}, ["example.org:5222 fallback"]),
+    ("one failed, one known", {PLAIN: "SERVFAIL", DIRECT: ["0 0 443 a.example."]}, ["a.example:443 direct srv"]),
+    ("the same twice", {PLAIN: ["0 0 5222 a.example.", "1 0 5222 A.example."]}, ["a.example:5222 srv"]),
     ("an alias of itself", {PLAIN: f"CNAME {PLAIN}."}, ["example.org:5222 fallback"]),
 ]
 
@@ -105,6 +111,18 @@ def test_both_services_are_asked_for_once_and_nothing_else() -> None:
 
 def test_the_default_port_is_the_callers() -> None:
     assert texts(find({}, default_port=5269).endpoints) == ["example.org:5269 fallback"]
+
+
+def test_a_final_dot_is_no_part_of_a_domain() -> None:
+    found = find({PLAIN: ["0 0 5222 a.example."]}, "Example.ORG.", direct_tls_too=False)
+    assert (texts(found.endpoints), found.asked) == (["a.example:5222 srv"], [PLAIN])
+
+
+def test_an_answer_too_long_for_udp_is_asked_for_by_tcp() -> None:
+    records = [f"{n} 0 5222 {'x' * 60}{n:02}.example." for n in range(20)]
+    found = find({PLAIN: records}, direct_tls_too=False)
+    assert found.asked == [PLAIN, PLAIN]
+    assert len(found.endpoints) == 20
 
 
 def test_a_domain_beyond_ascii_is_asked_for_as_a_labels() -> None:
@@ -161,17 +179,106 @@ def test_the_first_of_one_priority_is_drawn_by_weight() -> None:
     assert 0 < counted["rare.example"] < 40
 
 
+def test_both_kinds_of_one_priority_are_drawn_from_by_weight_as_one_set() -> None:
+    zone: Zone = {PLAIN: ["0 10 5222 a.example."], DIRECT: ["0 30 5223 a.example."]}
+    source = chance.Random(1)  # noqa: S311  the same draw each time
+
+    async def run() -> Counter[bool]:
+        async with name_server(zone) as (address, _):
+            options: dict[str, Any] = {"direct_tls_too": True, "timeout": 5, "nameservers": [address]}
+            found = [await resolve("example.org", random=source.random, **options) for _ in range(200)]
+            return Counter(endpoints[0].direct_tls for endpoints in found)
+
+    assert 120 < asyncio.run(run())[True] < 180
+
+
 def test_every_record_of_one_priority_stays_in_the_list() -> None:
     zone: Zone = {PLAIN: [f"0 {n} 5222 n{n}.example." for n in range(8)]}
     for number in (0.0, 0.5, 0.999999999):
         assert len(find(zone, random=lambda number=number: number).endpoints) == 8  # type: ignore[misc]
 
 
-def test_a_domain_that_offers_nothing_says_so() -> None:
-    for zone in ({PLAIN: ["0 0 0 ."], DIRECT: ["0 0 0 ."]}, {PLAIN: ["0 0 0 ."]}, {DIRECT: ["0 0 0 ."]}):
-        failure = failure_of(zone)
-        assert str(failure) == "example.org says in DNS that it offers no XMPP to clients (SRV target '.')."
-        assert failure.retry is Retry.SLOW
+DOT = ["0 0 0 ."]
+
+
+@pytest.mark.parametrize(
+    ("zone", "said"),
+    [
+        ({PLAIN: DOT, DIRECT: DOT}, "no XMPP to clients (SRV target '.')."),
+        (
+            {PLAIN: DOT},
+            "no XMPP to clients (SRV target '.' for _xmpp-client), and it has no record for _xmpps-client.",
+        ),
+        (
+            {DIRECT: DOT},
+            "no TLS from the first byte to clients (SRV target '.' for _xmpps-client), and it has no record for "
+            "_xmpp-client.",
+        ),
+        (
+            {DIRECT: DOT, PLAIN: ["0 0 5222 192.0.2.7."]},
+            "no TLS from the first byte to clients (SRV target '.' for _xmpps-client), and the server it names for "
+            "_xmpp-client cannot be used: '192.0.2.7' is an address, not a name.",
+        ),
+    ],
+)
+def test_a_domain_that_offers_nothing_says_so_and_which_of_the_two_it_denies(zone: Zone, said: str) -> None:
+    failure = failure_of(zone)
+    assert str(failure) == f"example.org says in DNS that it offers {said}"
+    assert (failure.retry, failure.came) == (Retry.SLOW, "SRV target '.'")
+
+
+@pytest.mark.parametrize(
+    ("said", "exists"),
+    [
+        ("NXDOMAIN", False),
+        ("NXDOMAIN org", False),  # the zone above lacks it, and all that is in it
+        ("NXDOMAIN example.org", True),  # the domain's own zone lacks the service
+        ("NXDOMAIN _tcp.example.org", True),
+        ([], True),
+        ("SERVFAIL", False),
+    ],
+)
+def test_whether_the_domain_is_in_dns_is_known_from_the_answer_about_its_service(
+    said: list[str] | str, exists: bool
+) -> None:
+    (endpoint,) = find({PLAIN: said}).endpoints
+    assert endpoint == Endpoint("example.org", 5222, source="fallback")
+    assert endpoint.exists is exists
+    assert endpoint.unanswered == (
+        f"The name server could not answer what it was asked about {PLAIN}." if said == "SERVFAIL" else ""
+    )
+
+
+def test_a_machine_that_names_no_name_server_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pcj.transport.resolve._make_resolver", lambda *_: None)
+    (endpoint,) = find({}).endpoints
+    assert endpoint.unanswered == f"This machine names no name server that could be asked about {PLAIN}."
+
+
+def test_a_record_that_cannot_be_used_beside_others_is_told_of() -> None:
+    dropped: list[tuple[str, str]] = []
+
+    async def run() -> list[Endpoint]:
+        async with name_server({PLAIN: ["0 0 5222 192.0.2.7.", "1 0 5222 a.example."]}) as (address, _):
+            return await resolve(
+                "example.org",
+                direct_tls_too=True,
+                timeout=5.0,
+                random=lambda: 0.0,
+                nameservers=[address],
+                on_dropped=lambda target, why: dropped.append((target, why)),
+            )
+
+    assert texts(asyncio.run(run())) == ["a.example:5222 srv"]
+    assert dropped == [("'192.0.2.7'", "is an address, not a name")]
+
+
+def test_a_name_beyond_ascii_is_told_of_as_it_was_typed_too() -> None:
+    (endpoint,) = find({}, "bücher.example").endpoints
+    assert (endpoint.host, endpoint.typed) == ("xn--bcher-kva.example", "bücher.example")
+    assert endpoint.at("192.0.2.7:5222") == "bücher.example (xn--bcher-kva.example, 192.0.2.7, port 5222)"
+    failure = failure_of({"_xmpp-client._tcp.xn--bcher-kva.example": ["0 0 0 a.example."]}, "bücher.example")
+    assert "that bücher.example (xn--bcher-kva.example) names in DNS" in str(failure)
 
 
 def test_unusable_records_are_named_and_never_replaced_by_the_domain(caplog: pytest.LogCaptureFixture) -> None:
@@ -223,6 +330,31 @@ def test_silence_beside_a_refusal_is_told_of() -> None:
     failure = failure_of({PLAIN: None, DIRECT: ["0 0 0 ."]}, timeout=0.2)
     assert str(failure) == f"No answer from the name server within 0.2 s while looking up {PLAIN}."
     assert failure.retry is Retry.FAST
+
+
+def test_a_failure_beside_a_refusal_is_told_of_as_what_it_is() -> None:
+    failure = failure_of({PLAIN: "SERVFAIL", DIRECT: ["0 0 0 ."]})
+    assert str(failure) == f"The name server could not answer what it was asked about {PLAIN}."
+    assert failure.retry is Retry.FAST
+
+
+def _other_id(reply: dns.message.Message) -> None:
+    reply.id ^= 1
+
+
+def _other_question(reply: dns.message.Message) -> None:
+    reply.question[0].name = dns.name.from_text("_xmpp-client._tcp.example.com.")
+
+
+@pytest.mark.parametrize("forge", [_other_id, _other_question])
+def test_an_answer_to_what_was_not_asked_is_passed_over(forge: Callable[[dns.message.Message], None]) -> None:
+    async def run() -> list[Endpoint]:
+        async with name_server({PLAIN: ["0 0 5222 a.example."]}, forge=forge) as (address, _):
+            return await resolve(
+                "example.org", direct_tls_too=False, timeout=5, random=lambda: 0.0, nameservers=[address]
+            )
+
+    assert texts(asyncio.run(run())) == ["a.example:5222 srv"]
 
 
 @pytest.mark.parametrize("domain", ["a..b", "x" * 64 + ".org", "exam\x1bple.org", "\u2028.org"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,7 @@ def test_a_refused_address_leads_to_the_next_at_once(monkeypatch: pytest.MonkeyP
     asyncio.run(run())
 
 
-def test_a_silent_address_is_overtaken_and_its_socket_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_address_is_overtaken_and_told_of_and_its_socket_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tcp, "STAGGER_SECONDS", 0.01)
 
     async def run() -> None:
@@ -108,9 +109,10 @@ def test_a_silent_address_is_overtaken_and_its_socket_closed(monkeypatch: pytest
             Endpoint("xmpp.example.org", port),
             _Chosen,
             timeout=5,
-            on_attempt=lambda where, error: attempts.append(where),
+            on_attempt=lambda where, error: attempts.append(f"{where} {error}"),
         )
-        assert attempts == [f"127.0.0.1:{port}"]
+        assert attempts[1:] == [f"127.0.0.1:{port} None"], "the one that connected comes last"
+        assert re.fullmatch(r"192\.0\.2\.7:5222 overtaken after 0\.\d\d s", attempts[0])
         assert [made.fileno() == -1 for made in sockets] == [True, False]
         transport.close()
         server.close()
@@ -133,25 +135,19 @@ def test_two_that_connect_at_once_leave_one_open(monkeypatch: pytest.MonkeyPatch
             await together.wait()
 
         loop.sock_connect = sock_connect
-        attempts: list[str] = []
+        attempts: Attempts = []
         transport, _ = await dial(
             Endpoint("xmpp.example.org", port),
             _Chosen,
             timeout=5,
-            on_attempt=lambda where, error: attempts.append(where),
+            on_attempt=lambda where, error: attempts.append((where, type(error).__name__)),
         )
-        assert len(attempts) == 1
+        assert attempts == [(f"127.0.0.2:{port}", "Overtaken"), (f"127.0.0.1:{port}", "NoneType")]
         assert sorted(made.fileno() == -1 for made in sockets) == [False, True]
         transport.close()
         server.close()
 
     asyncio.run(run())
-
-
-def test_families_take_turns_beginning_with_the_first() -> None:
-    four, six = socket.AF_INET, socket.AF_INET6
-    given: list[tuple[socket.AddressFamily, Any]] = [(six, "a"), (six, "b"), (six, "a"), (four, "c"), (six, "d")]
-    assert [where for _, where in tcp._interleaved(given)] == ["a", "c", "b", "d"]
 
 
 def test_a_unix_socket_is_reached(tmp_path: Path) -> None:
@@ -231,6 +227,44 @@ def test_a_dial_cancelled_at_any_step_leaves_nothing_open(steps: int) -> None:
     asyncio.run(run())
 
 
+def test_a_dial_cancelled_while_the_losers_end_closes_the_one_that_connected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tcp, "STAGGER_SECONDS", 0.0)
+
+    async def run() -> None:
+        loop: Any = asyncio.get_running_loop()
+        server, port = listen()
+        names(("192.0.2.7", 5222), ("127.0.0.1", port))(loop)
+        real, ending, ended = loop.sock_connect, asyncio.Event(), asyncio.Event()
+        sockets: dict[str, socket.socket] = {}
+
+        async def sock_connect(made: socket.socket, address: Any) -> None:
+            sockets[address[0]] = made
+            if address[0] != "192.0.2.7":
+                await real(made, address)
+                return
+            try:
+                await never(address)
+            finally:
+                ending.set()
+                await ended.wait()
+
+        loop.sock_connect = sock_connect
+        dialling = asyncio.create_task(dial(Endpoint("example.org", port), asyncio.Protocol, timeout=60))
+        await ending.wait()
+        assert sockets["127.0.0.1"].getpeername()[1] == port
+        dialling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await dialling
+        assert sockets["127.0.0.1"].fileno() == -1
+        ended.set()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert sockets["192.0.2.7"].fileno() == -1
+        server.close()
+
+    asyncio.run(run())
+
+
 def test_a_factory_that_raises_leaves_nothing_open() -> None:
     def factory() -> asyncio.Protocol:
         raise LookupError("no protocol")
@@ -268,6 +302,7 @@ class _Told(asyncio.BaseTransport):
         (socket.AF_INET6, ("::ffff:127.0.0.1", 1, 0, 0), True, "[::ffff:127.0.0.1]:1"),
         (socket.AF_INET6, ("::ffff:192.0.2.7", 1, 0, 0), False, "[::ffff:192.0.2.7]:1"),
         (socket.AF_INET6, ("fe80::1%eth0", 1, 0, 2), False, "[fe80::1%eth0]:1"),
+        (socket.AF_INET6, ("fe80::1", 1, 0, 2), False, "[fe80::1%2]:1"),
         (socket.AF_UNIX, "/run/x", True, "/run/x"),
         (socket.AF_UNIX, b"\0abstract", True, "\0abstract"),
         (socket.AF_INET, None, False, ""),

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pcj.errors import ConnectionFailed, Failure, Phase, Retry
-from pcj.transport import tcp
+from pcj.transport import addresses, tcp
 from pcj.transport.resolve import Endpoint
 from pcj.transport.tcp import dial
 from pcj.transport.tcp_errors import Attempt, none_connected, too_many_files, unknown_name
@@ -99,13 +99,14 @@ def test_the_addresses_of_a_name_are_bounded() -> None:
 
     many = [(f"192.0.2.{number}", 5222) for number in range(200)]
     _, attempts = fail(Endpoint("example.org", 5222), loop_patch=both(names(*many), connecting(refuse)))
-    assert len(attempts) == tcp.MAX_ADDRESSES
+    assert len(attempts) == addresses.MAX_ADDRESSES
 
 
 ONE = [
     (errno.ENETUNREACH, "This machine has no route to 192.0.2.7:5222 (and no other address was left).", Retry.FAST),
     (errno.EACCES, "This machine does not permit a connection to 192.0.2.7:5222: a firewall or a sandbox", Retry.SLOW),
     (errno.ETIMEDOUT, "No answer from 192.0.2.7:5222: host down, or a firewall drops the packets.", Retry.FAST),
+    (errno.EINVAL, "This machine has no route to 192.0.2.7:5222", Retry.FAST),  # a route of the kind "blackhole"
     (errno.ECONNRESET, "No connection to 192.0.2.7:5222: connection reset by peer.", Retry.FAST),
     (errno.ENFILE, "No connection: this machine has no file descriptor left.", Retry.FAST),
 ]
@@ -128,15 +129,61 @@ def _said(source: str, number: int) -> Failure:
 def test_a_name_without_an_address_is_told_of_by_who_named_it() -> None:
     fallback = _said("fallback", socket.EAI_NONAME)
     assert str(fallback).startswith("xmpp.example.org has no SRV records and no address")
-    assert (fallback.phase, fallback.retry) == (Phase.RESOLVE, Retry.SLOW)
+    assert (fallback.phase, fallback.retry) == (Phase.RESOLVE, Retry.FATAL)
     assert str(_said("srv", socket.EAI_NONAME)) == (
         "DNS names xmpp.example.org:5222 as the server, but that name has no address."
     )
+    assert _said("srv", socket.EAI_NONAME).retry is Retry.SLOW  # not the user's mistake
     assert "Check the host." in str(_said("given", socket.EAI_NONAME))
     again = _said("given", socket.EAI_AGAIN)
     assert str(again) == "No answer from the name server while looking up the address of xmpp.example.org."
     assert again.retry is Retry.FAST
     assert "(said so)" in str(_said("given", socket.EAI_FAIL))
+
+
+UNANSWERED = "The name server could not answer what it was asked about _xmpp-client._tcp.xmpp.example.org."
+
+
+@pytest.mark.parametrize(
+    ("number", "known", "sentence", "retry"),
+    [
+        (socket.EAI_NODATA, {}, "neither SRV records nor an address. Check the domain of the JID.", Retry.FATAL),
+        (
+            socket.EAI_NONAME,
+            {"exists": True},
+            "neither SRV records nor an address. Check the domain of the JID.",
+            Retry.FATAL,
+        ),
+        (
+            socket.EAI_NONAME,
+            {},
+            "no SRV records and no address: the name does not exist in DNS. Check the domain of the JID.",
+            Retry.FATAL,
+        ),
+        (socket.EAI_NONAME, {"unanswered": UNANSWERED}, UNANSWERED, Retry.FAST),
+        (socket.EAI_NODATA, {"unanswered": UNANSWERED}, UNANSWERED, Retry.FAST),
+        (
+            socket.EAI_NONAME,
+            {"source": "given"},
+            "no address: the name does not exist in DNS. Check the host.",
+            Retry.FATAL,
+        ),
+        (socket.EAI_NODATA, {"source": "given"}, "no address. Check the host.", Retry.FATAL),
+        (
+            socket.EAI_NONAME,
+            {"source": "redirect", "sent_by": "192.0.2.7:5222"},
+            "no address: the name does not exist in DNS (the server at 192.0.2.7:5222 sent us on there).",
+            Retry.SLOW,
+        ),
+    ],
+)
+def test_a_name_is_said_not_to_exist_only_where_that_is_known(
+    number: int, known: dict[str, Any], sentence: str, retry: Retry
+) -> None:
+    endpoint = Endpoint("xmpp.example.org", 5222, **{"source": "fallback", **known})
+    failure = unknown_name(endpoint, socket.gaierror(number, "said so"))
+    assert str(failure) == (sentence if sentence == UNANSWERED else f"xmpp.example.org has {sentence}")
+    assert failure.retry is retry
 
 
 def test_a_name_that_does_not_resolve_fails_in_its_phase() -> None:
@@ -148,7 +195,7 @@ def test_a_name_that_does_not_resolve_fails_in_its_phase() -> None:
 
     failure, attempts = fail(Endpoint("example.orf", 5222, source="fallback"), loop_patch=patch)
     assert failure.phase is Phase.RESOLVE
-    assert attempts == []
+    assert attempts == [("example.orf:5222", "ConnectionFailed")]
 
 
 def test_a_look_up_without_end_is_ended() -> None:
@@ -159,7 +206,8 @@ def test_a_look_up_without_end_is_ended() -> None:
 
         loop.getaddrinfo = getaddrinfo
 
-    failure, _ = fail(Endpoint("example.org", 5222), timeout=0.02, loop_patch=patch)
+    failure, attempts = fail(Endpoint("example.org", 5222), timeout=0.02, loop_patch=patch)
+    assert attempts == [("example.org:5222", "ConnectionFailed")]
     assert str(failure) == "No answer from the name server within 0.02 s while looking up example.org."
     assert failure.phase is Phase.RESOLVE
 

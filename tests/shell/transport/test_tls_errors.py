@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 import time
 from collections.abc import Callable
@@ -200,7 +201,7 @@ def test_a_protocol_that_was_not_offered_is_refused(tmp_path: Path, ca_file: str
 NOT_TLS = [
     (
         b"<?xml version='1.0'?><stream:stream>",
-        r"We began TLS at example\.org:5222, but .* plain XML .*direct_tls=False",
+        r"We began TLS at example\.org:5222, but .* plain XML: .*direct_tls=False",
     ),
     (b"HTTP/1.1 400 Bad Request\r\nServer: x\r\n", r"at example\.org:5222 speaks HTTP \('HTTP/1\.1 400 Bad Request'\)"),
     (b"SSH-2.0-OpenSSH_9.2\r\n", r"sent 'SSH-2\.0-OpenSSH_9\.2', not TLS: this is not an XMPP port"),
@@ -222,6 +223,44 @@ def test_an_answer_that_is_not_tls_is_known_byte_by_byte(ca_file: str, answer: b
     with pytest.raises(TlsError, match=r"not TLS|plain XML"):
         for piece in pieces(answer, 1):
             engine.receive_data(piece)
+
+
+@pytest.mark.parametrize(
+    ("begun", "xml", "web", "ended"),
+    [
+        (tls.Begun.ASKED, r"direct_tls=False", Retry.FATAL, r"or not want TLS from the first byte here\.$"),
+        (tls.Begun.NAMED, r"_xmpps-client record that names it in DNS is wrong\.$", Retry.FATAL, r"first byte here\.$"),
+        (tls.Begun.SENT_ON, r"plain XML: that port wants STARTTLS\.$", Retry.FATAL, r"first byte here\.$"),
+        (
+            tls.Begun.STARTTLS,
+            r"agreed to TLS .* and then went on in plain XML\.$",
+            Retry.SLOW,
+            r"have no certificate\.$",
+        ),
+    ],
+)
+def test_where_no_tls_comes_the_advice_is_to_whoever_began_it(
+    ca_file: str, begun: tls.Begun, xml: str, web: Retry, ended: str
+) -> None:
+    def fails(came: bytes) -> TlsError:
+        engine = TlsEngine(context_for(ca_file), server_name="example.org", peer="example.org:5222", begun=begun)
+        engine.start()
+        with pytest.raises(TlsError) as raised:
+            engine.receive_data(came) if came else engine.receive_eof()
+        return raised.value
+
+    plain = fails(b"<stream:features/>")
+    assert re.search(xml, str(plain))
+    assert plain.retry is (Retry.FATAL if begun is tls.Begun.ASKED else Retry.SLOW)
+    assert ("direct_tls" in str(plain)) is (begun is tls.Begun.ASKED)
+    assert fails(b"HTTP/1.1 400 Bad Request\r\n").retry is web
+    assert re.search(ended, str(fails(b"")))
+
+
+def test_a_certificate_for_a_name_beyond_ascii_is_told_of_in_both_spellings(ca_file: str) -> None:
+    engine = engine_for(ca_file, "bücher.example")
+    with pytest.raises(TlsError, match=r"not for bücher\.example \(xn--bcher-kva\.example\) \(for an account"):
+        talk(engine, Server(server_context(issued(), Path(ca_file).parent)))
 
 
 def test_a_short_answer_that_is_not_tls_is_quoted_at_its_end(ca_file: str) -> None:

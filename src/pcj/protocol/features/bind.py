@@ -10,7 +10,7 @@ from pcj.errors import JidError, Phase, ProtocolError, Retry
 from pcj.events import Event
 from pcj.jid import JID
 from pcj.namespaces import BIND as NS
-from pcj.protocol.common import refusal, request
+from pcj.protocol.common import name_of, refusal, request
 from pcj.protocol.features.feature import Fact, Feature, Progress
 from pcj.protocol.steps import Negotiation, Publish, Step
 from pcj.stanza import Node, error_condition, iq
@@ -27,8 +27,10 @@ _TRIES = 3
 def _negotiate(negotiation: Negotiation, progress: Progress, features: Node) -> Generator[Step, Any, None]:
     if features.find(_BIND) is None:
         raise ProtocolError(
-            "the server offers no resource binding after authentication (RFC 6120 7)",
+            "the server offers no resource binding after authentication, which is what gives a session its address "
+            "(RFC 6120 7); is this a port for components?",
             expected="<bind> in <stream:features>",
+            came=", ".join(name_of(feature) for feature in features[:5]) or "no feature",
             phase=Phase.BIND,
         )
     yield Publish(Event.PCJ_BINDNEGOTIATE)
@@ -46,7 +48,13 @@ def _negotiate(negotiation: Negotiation, progress: Progress, features: Node) -> 
             break
         kind, condition, _ = error_condition(reply)
         if attempt == _TRIES or not (condition == "conflict" or kind == "modify"):
-            raise refusal(reply, f"the resource {resource!r}" if resource else "to bind a resource")
+            known = {
+                "conflict": f"the server says that the resource {asked or resource!r} is taken, and so was each other "
+                "that we asked for",
+                "resource-constraint": f"the server allows no further session for {account.bare}",
+                "not-allowed": f"the server does not let {account.bare} begin a session",
+            }
+            raise refusal(reply, f"the resource {resource!r}" if resource else "to bind a resource", known)
         # RFC 6120 7.7.2.2: taken or not acceptable; ask again with one of our own making.
         resource = f"pcj-{negotiation.token()[:10]}"
     given = [element.text or "" for element in reply.iterfind(f"{_BIND}/{_JID}")]
@@ -62,7 +70,9 @@ def _negotiate(negotiation: Negotiation, progress: Progress, features: Node) -> 
         jid = JID.parse(text)
     except JidError as error:
         raise ProtocolError(
-            f"the server bound us to {text!r:.100}, which is no address ({error})", expected="a full JID"
+            f"the server bound us to {text!r:.100}, which is no address ({error})",
+            expected="a full JID",
+            came=text[:100],
         ) from None
     if account.local is not None and (jid.bare != account.bare or jid.resource is None):
         raise ProtocolError(

@@ -62,8 +62,9 @@ def negotiate_features(negotiation: Negotiation, features: Sequence[Feature]) ->
         if progress.header.version < (1, 0) or progress.header.version[0] > 1:
             # RFC 6120 4.7.5: without version 1.0 there are no features, so neither TLS nor SASL.
             version = progress.header.attributes.get("version", "none")
+            hint = "is this the router's port" if negotiation.component else "is this a port for components"
             raise ProtocolError(
-                f"the server speaks version {version!r:.20} of the stream protocol; 1.0 is needed",
+                f"the server speaks version {version!r:.20} of the stream protocol and 1.0 is needed; {hint}?",
                 answer="unsupported-version",
                 expected="version='1.0'",
                 came=f"version {version!r:.20}",
@@ -103,6 +104,7 @@ def _refuse_unknown(features: Sequence[Feature], offered: Node) -> None:
             raise ProtocolError(
                 f"the server insists on the feature {child.tag!r:.120}, which pcj does not know",
                 answer="unsupported-feature",
+                expected="features that pcj knows",
                 came=child.tag[:120],
                 phase=Phase.STREAM,
                 retry=Retry.FATAL,

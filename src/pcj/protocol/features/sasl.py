@@ -7,17 +7,19 @@ from collections.abc import Generator
 from typing import Any
 
 from pcj.config import Config
-from pcj.errors import ConfigError, Phase, ProtocolError, Retry, SaslError
+from pcj.errors import ConfigError, Phase, SaslError
 from pcj.events import Event
 from pcj.namespaces import SASL as NS
 from pcj.protocol.common import name_of, receive
 from pcj.protocol.features.feature import Fact, Feature, Progress
+from pcj.protocol.retry import NotOffered
 from pcj.protocol.steps import Compute, Negotiation, Publish, Send, Step
 from pcj.sasl import (
     MECHANISMS,
     Challenge,
     Credentials,
     Limits,
+    Mechanism,
     choose,
     decode_data,
     decode_success,
@@ -35,11 +37,18 @@ _MAX_OFFERED = 256
 
 _SENTENCES = {
     "not-authorized": "the server rejected user {user!r} or the password (not-authorized)",
-    "account-disabled": "the account {user!r} is disabled (account-disabled)",
-    "credentials-expired": "the password of {user!r} has expired (credentials-expired)",
+    "account-disabled": "the server says that the account {user!r} is disabled (account-disabled)",
+    "credentials-expired": "the server says that the password of {user!r} has expired (credentials-expired)",
     "temporary-auth-failure": "the server cannot check passwords just now (temporary-auth-failure); "
     "this does not mean a wrong password",
     "encryption-required": "the server wants TLS before authentication (encryption-required)",
+    "invalid-mechanism": "the server does not know the log-in method that it offered (invalid-mechanism)",
+    "mechanism-too-weak": "the server takes our log-in method for too weak (mechanism-too-weak)",
+    "invalid-authzid": "the server does not let user {user!r} act for this account (invalid-authzid)",
+    "malformed-request": "the server did not understand our log-in (malformed-request)",
+    "incorrect-encoding": "the server could not decode our log-in (incorrect-encoding)",
+    "policy-violation": "the server refuses us for now (policy-violation)",
+    "aborted": "the server broke off the log-in (aborted)",
 }
 
 
@@ -59,7 +68,13 @@ def _failure(node: Node, user: str) -> SaslError:
             condition = name[:64]
     sentence = _SENTENCES.get(condition, f"the server refused the authentication ({condition or 'no condition given'})")
     said = f": {text!r}" if text else ""
-    return SaslError(sentence.format(user=user) + said, condition=condition, expected="<success>", came="<failure>")
+    return SaslError(
+        sentence.format(user=user) + said,
+        condition=condition,
+        text=text,
+        expected="<success>",
+        came=f"<failure> {condition}".rstrip(),
+    )
 
 
 def _negotiate(negotiation: Negotiation, progress: Progress, features: Node) -> Generator[Step, Any, None]:
@@ -69,20 +84,43 @@ def _negotiate(negotiation: Negotiation, progress: Progress, features: Node) -> 
     secure, allow_plain, allowed = negotiation.tls is not None, config.allow_plain, config.sasl_mechanisms
     mechanism = choose(offered, secure=secure, allow_plain=allow_plain, allowed=allowed)
     if mechanism is None:
-        raise ProtocolError(
+        raise NotOffered(
             refusal(offered, secure=secure, allow_plain=allow_plain, allowed=allowed),
             expected="a mechanism that is allowed",
             came=", ".join(offered)[:200] or "none",
             phase=Phase.AUTHENTICATE,
-            retry=Retry.FATAL,
         )
-    yield Publish(Event.PCJ_AUTHNEGOTIATE, detail={"mechanism": mechanism.name})
+    while True:
+        yield Publish(Event.PCJ_AUTHNEGOTIATE, detail={"mechanism": mechanism.name})
+        failure = yield from _exchange(negotiation, mechanism)
+        if failure is None:
+            break
+        # RFC 6120 6.4.5: the server lets us try again. Only where it does not know the mechanism after all (6.5.7):
+        # another proof of the same password cannot do better, and a false server would collect them. And what never
+        # showed the password is not followed by what does.
+        offered = [name for name in offered if name != mechanism.name]
+        another = choose(offered, secure=secure, allow_plain=allow_plain, allowed=allowed)
+        if failure.condition != "invalid-mechanism" or another is None or another.needs_tls > mechanism.needs_tls:
+            raise failure
+        detail = {"condition": failure.condition, "mechanism": mechanism.name, "next": another.name}
+        yield Publish(Event.AUTHRETRY, detail=detail)
+        mechanism = another
+    yield Publish(Event.PCJ_AUTHSUCCESS, detail={"mechanism": mechanism.name})
+
+
+def _exchange(negotiation: Negotiation, mechanism: Mechanism) -> Generator[Step, Any, SaslError | None]:
+    """One exchange, to its success; what the server says where it refuses the mechanism before any of it.
+
+    Raises:
+        SaslError: it refuses later, or breaks the mechanism.
+    """
+    config = negotiation.config
     user = config.login
     credentials = Credentials(username=user, password=config.password, host=config.account.ascii_domain)
     limits = Limits(config.min_scram_iterations, config.max_scram_iterations)
     exchange = mechanism.exchange(credentials, negotiation.token(), limits)
     wanted = next(exchange)
-    first = True
+    first, challenged = True, False
     while True:
         if isinstance(wanted, Compute):
             wanted = exchange.send((yield wanted))
@@ -97,15 +135,20 @@ def _negotiate(negotiation: Negotiation, progress: Progress, features: Node) -> 
         answer = yield from receive("<challenge> or <success>")
         name = answer.tag.removeprefix(f"{{{NS}}}")
         if name == "challenge":
+            challenged = True
             wanted = exchange.send(Challenge(decode_data(answer.text)))
         elif name == "success":
             try:
                 exchange.send(decode_success(answer.text))
             except StopIteration:
-                break
-            raise SaslError("the server ended the authentication before it was complete", expected="<challenge>")
+                return None
+            raise SaslError(
+                "the server ended the authentication before it was complete", expected="<challenge>", came="<success>"
+            )
         elif name == "failure":
-            raise _failure(answer, user)
+            if challenged:
+                raise _failure(answer, user)  # it knew the mechanism, and may have had a proof of ours
+            return _failure(answer, user)
         else:
             raise SaslError(
                 f"the server sent {name_of(answer)} in the middle of the authentication",
@@ -113,7 +156,6 @@ def _negotiate(negotiation: Negotiation, progress: Progress, features: Node) -> 
                 expected="<challenge> or <success>",
                 came=name_of(answer),
             )
-    yield Publish(Event.PCJ_AUTHSUCCESS, detail={"mechanism": mechanism.name})
 
 
 def check_credentials(config: Config) -> None:
