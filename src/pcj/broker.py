@@ -18,8 +18,9 @@ from pcj.events import Event, Status
 from pcj.explain import State, explain
 from pcj.filters import Filters
 from pcj.inbound import Inbound
-from pcj.link import Link, LinkOwner
+from pcj.link import Link
 from pcj.outbox import Outbox
+from pcj.owners import LinkOwner
 from pcj.protocol import dialect_of
 from pcj.protocol.order import Order
 from pcj.protocol.steps import Session

@@ -12,14 +12,14 @@ import secrets
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from functools import partial
-from typing import Protocol, cast
+from typing import cast
 
 from pcj.config import Config
 from pcj.errors import Phase, ProtocolError
 from pcj.events import NO_DETAIL, Event
+from pcj.owners import Owner
 from pcj.protocol import Dialect, Negotiator
 from pcj.protocol.actions import Action, BeginTls, Compute, Established, Failed, Fire, Write
-from pcj.protocol.steps import Session
 from pcj.queue import Entry, Receipt, ReceiptState, WriteBuffer
 from pcj.stanza import Node
 from pcj.transport.names import is_local_name
@@ -29,41 +29,12 @@ from pcj.transport.wire import Wire
 from pcj.xmlstream import Limits, ReadyParser
 from pcj.xmlstream.framing import STREAM_CLOSE, stream_error
 
-__all__ = ["Connection", "Owner"]
+__all__ = ["Connection"]
 
 
 def token() -> str:
     """192 random bits as printable ASCII: ids and nonces that nobody can guess."""
     return secrets.token_urlsafe(24)
-
-
-class Owner(Protocol):
-    """Whom a connection tells what happens. The calls come in the order of what happened."""
-
-    def fire(
-        self,
-        event: str,
-        node: Node | None = None,
-        error: BaseException | None = None,
-        detail: Mapping[str, object] = NO_DETAIL,
-    ) -> None: ...
-
-    def wants(self, event: str) -> bool: ...
-
-    def together(self, callback: Callable[[], None]) -> None:
-        """Call back at once; all that it fires is told before any handler can change what follows."""
-
-    def connection_ready(self, session: Session) -> None: ...
-
-    def negotiation_failed(self, error: ProtocolError, phase: Phase) -> bool:
-        """Returns whether another attempt will follow."""
-
-    def receive(self, nodes: list[Node]) -> None: ...
-
-    def written(self, entry: Entry) -> None: ...
-
-    def connection_ended(self, error: BaseException | None) -> None:
-        """The socket is gone; the owner fires SOCKETDISCONNECT."""
 
 
 class State(Enum):

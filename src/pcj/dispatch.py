@@ -237,6 +237,11 @@ class Dispatcher:
         if not self._busy:
             self._tell_waiting()
 
+    @property
+    def telling(self) -> bool:
+        """Whether handlers are being told, so that what is seen now is between two events."""
+        return self._busy
+
     def together(self, callback: Callable[[], None]) -> None:
         """Call back at once; what it fires is told behind it, all of it, also where a handler of the first halts."""
         if self._busy:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from pcj.config import Config
 from pcj.dispatch import Dispatcher
-from pcj.errors import NodeError, QueueFull
+from pcj.errors import NodeError, QueueFull, UsageError
 from pcj.events import Event
 from pcj.filters import Filters
 from pcj.namespaces import SASL, SASL2, STREAM_MANAGEMENT, STREAM_MANAGEMENT_2, STREAMS, TLS
@@ -128,15 +128,17 @@ class Inbound:
         return True
 
     def _answer(self, answer: Node) -> None:
-        if not self._outbox.ready:
-            return  # the link is being closed: an answer in the next session would be nobody's
         try:
             entry = self._outbox.entry(answer)
-            entry.of_session = True
-            self._outbox.give(entry)
         except (NodeError, QueueFull) as error:
             self._dispatcher.fire(Event.WARNING, answer, error, {"what": "an answer of ours could not be sent"})
             return
+        except UsageError:
+            return  # a handler has halted the broker
+        if not self._outbox.ready:
+            return  # the link is being closed: an answer in the next session would be nobody's
+        entry.of_session = True
+        self._outbox.give(entry)
         condition = error_condition(answer)[1] if answer.get("type") == "error" else "result"
         self._dispatcher.fire(Event.IQ_ANSWERED, answer, detail={"condition": condition})
 

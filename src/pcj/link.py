@@ -6,7 +6,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -27,18 +26,18 @@ from pcj.errors import (
 )
 from pcj.events import NO_DETAIL, Event, Status
 from pcj.explain import State, clause
+from pcj.owners import LinkOwner
 from pcj.protocol import Dialect
 from pcj.protocol.negotiator import stream_error_received
 from pcj.protocol.redact import repeated, scrub, scrubbed, secrets_of
 from pcj.protocol.steps import Session
-from pcj.queue import Entry
 from pcj.route import Elsewhere, Route, target_of
 from pcj.serialize import to_bytes
 from pcj.stanza import Node
 from pcj.transport.tcp import dial
 from pcj.transport.tls import make_context
 
-__all__ = ["Link", "LinkOwner"]
+__all__ = ["Link"]
 
 log = logging.getLogger("pcj")
 
@@ -50,26 +49,6 @@ _STATES: Mapping[str, State] = {
 }
 
 ResultT = TypeVar("ResultT")
-
-
-@dataclass(frozen=True, slots=True)
-class LinkOwner:
-    """Whom a link tells of its nodes and of its session.
-
-    Attributes:
-        session_begins: called before READY is fired; what it sends goes out when all have heard of that.
-        receive: nodes came in. written: a node went out.
-        unsent: called when a connection is gone, before that is told, with the nodes that never reached the network.
-        session_ended: called after SOCKETDISCONNECT with the reason, "drop", "shutdown" or "halt".
-        link_ended: no attempt will follow by itself.
-    """
-
-    session_begins: Callable[[Session], None]
-    receive: Callable[[list[Node]], None]
-    written: Callable[[Entry], None]
-    unsent: Callable[[list[Entry]], None]
-    session_ended: Callable[[str], None]
-    link_ended: Callable[[PcjError], None]
 
 
 class _Interrupted(Exception):
@@ -147,6 +126,7 @@ class Link:
         self._check_given(host, port)
         self._wish += 1
         wish = self._wish
+        self.shut = False
         self._dispatcher.fire(Event.PCJ_CONNECT, detail=target_of(host, port))
         self._check_wish(wish)  # a handler of CONNECT may be a task that begins at once (asyncio.eager_task_factory)
         await self._begin(host, port)
@@ -165,9 +145,15 @@ class Link:
         while self._task is not None and self._ending == "user" and wish == self._wish:
             await self._end("user")
         if wish == self._wish:
+            self.shut = False
             self._dispatcher.fire(Event.PCJ_CONNECT, detail=target_of(host, port))
-        while self._task is not None and wish == self._wish:
-            await self._end("reconnect")
+        try:
+            while self._task is not None and wish == self._wish:
+                await self._end("reconnect")
+        except asyncio.CancelledError:
+            if wish == self._wish:  # CONNECT was told, and nobody is left to begin
+                await self.shutdown()
+            raise
         self._check_wish(wish)
         await self._begin(host, port)
 
@@ -177,6 +163,7 @@ class Link:
         if self.state is State.HALTED or (self.shut and self._task is None):
             return
         if self._task is None:
+            self._ending = ""
             self.state = State.CLOSING
             self._say_shutdown("user")
             self._owner.session_ended("shutdown")
@@ -221,7 +208,7 @@ class Link:
         """The latest call counts; one that was overtaken is refused."""
         self._check_usable()
         if wish != self._wish:
-            raise UsageError("another call of connect, reconnect or shutdown came behind this one, and counts")
+            raise UsageError("another call of connect, reconnect or shutdown came meanwhile, and counts")
 
     def _check_usable(self) -> None:
         if self.state is State.HALTED:
@@ -238,7 +225,7 @@ class Link:
         if self._task is not None:
             raise UsageError(f"the broker is {self.state} already; reconnect() ends that first, shutdown() ends it")
 
-    # ---- what a connection tells (connection.Owner)
+    # ---- what a connection tells (owners.Owner)
 
     def fire(
         self,
@@ -465,6 +452,11 @@ class Link:
                 self._sent_on = there  # after the delay of a reconnect
             self._dispatcher.fire(Event.REDIRECT, detail={"n": count, "target": str(there)})
 
+    @property
+    def unsettled(self) -> bool:
+        """An end is under way, or a reconnect has ended the old link and not begun the new one."""
+        return bool(self._ending) and (self._task is not None or self._ending == "reconnect")
+
     def _stopped(self) -> bool:
         return bool(self._ending) or self.state is State.HALTED
 
@@ -563,7 +555,7 @@ class Link:
     def _finish_shutdown(self) -> None:
         if self._shutdown_said:
             self._shutdown_said = False
-            self.shut = True
+            self.shut = self._ending != "reconnect"
             self._dispatcher.fire(Event.PCJ_SHUTDOWN_FINISH)
 
     def _settle_ready(self, error: PcjError | None) -> None:

@@ -76,6 +76,8 @@ def client(scene: Scene, port: int | None, **options: Any) -> Broker:
 def component(scene: Scene, port: int, **options: Any) -> Broker:
     """A component of XEP-0114."""
     options = {"host": "127.0.0.1", "password": PASSWORD, "close_timeout": 1.0, **options}
+    if options["host"] == "localhost":
+        say_addresses(scene.monkeypatch, [("127.0.0.1", port)])  # not every machine has the same for it
     return Broker(JABBERD14_COMPONENT, COMPONENT, port=port, **options)
 
 

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
 from xml.etree.ElementTree import Element
@@ -94,6 +95,7 @@ def started(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,  # no terminal but the one it is given
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a run in the background ignores it
     )
     watchdog = threading.Timer(TIMEOUT, process.kill)
     watchdog.start()

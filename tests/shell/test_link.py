@@ -1028,3 +1028,49 @@ def test_what_a_server_says_at_the_end_of_a_session_shows_no_secret_and_steers_n
             assert "\u009b" not in str(record.one(Event.STREAM_ERROR).detail["text"])
 
     run(main)
+
+
+def test_a_reconnect_whose_time_is_over_while_the_old_link_is_being_ended_is_a_shutdown() -> None:
+    async def main() -> None:
+        async def never_closing(wire: Wire) -> None:
+            await wire.component()
+            await wire.rest()
+
+        async with scripted(never_closing) as at:
+            broker, record = await ready_link(at, close_timeout=0.05)
+            waiting = asyncio.ensure_future(broker.wait_for("never"))
+            await turns()
+            again = asyncio.ensure_future(broker.reconnect())
+            await turns()
+            again.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await again
+            with pytest.raises(UsageError, match="shut down"):
+                await waiting
+            assert state_of(broker) is State.IDLE
+            assert record.since("READY") == [
+                *("CONNECT", "STREAMEND", "SHUTDOWN_START", "SOCKETDISCONNECT", "SESSION_LOST", "SHUTDOWN_FINISH")
+            ]
+
+    run(main)
+
+
+def test_a_shutdown_behind_the_connect_of_a_broker_that_was_shut_down_before_counts() -> None:
+    async def main() -> None:
+        async with scripted(good) as at:
+            broker, record = await ready_link(at)
+            await broker.shutdown()
+            seen = len(record.statuses)
+
+            def begins_at_once(status: Status) -> None:
+                # As asyncio.eager_task_factory does: up to its first wait within the handler.
+                with pytest.raises(StopIteration):
+                    broker.shutdown().send(None)
+
+            subscription = broker.subscribe(Event.PCJ_CONNECT, begins_at_once)
+            with pytest.raises(UsageError, match="came meanwhile"):
+                await broker.connect()
+            subscription.cancel()
+            assert record.names[seen:] == ["CONNECT", "SHUTDOWN_START", "SHUTDOWN_FINISH"]
+
+    run(main)

@@ -34,6 +34,7 @@ from pcj import (
 )
 from pcj.testing import ScriptedServer
 from pcj.testing.certificates import make_certificate
+from tests.shell.instant import eager_task
 from tests.shell.links import (
     DOMAIN,
     SECRET,
@@ -199,6 +200,41 @@ def test_an_answer_of_the_brokers_own_that_never_left_is_not_given_in_the_next_s
             record.check()
         assert "kept" in came[0]
         assert "p1" not in came[0]
+
+    run(main)
+
+
+def test_an_answer_for_which_the_link_is_ended_in_the_very_moment_is_not_given_in_the_next_session() -> None:
+    async def main() -> None:
+        came: list[str] = []
+
+        async def asks(wire: Wire) -> None:
+            # Both in one piece: the reply to the first still waits when the answer to the second wants its room.
+            await wire.component(
+                f"<message from='{TO}' to='{DOMAIN}'/>"
+                f"<iq type='get' id='old' from='{TO}' to='{DOMAIN}'><q xmlns='u'/></iq>"
+            )
+            await wire.close()
+
+        async with scripted(asks, listens(came)) as at:
+            broker = component(at.port, queue_max_nodes=1, on_ready="send")
+            ends: list[asyncio.Task[None]] = []
+            broker.add_filter("said", "/message")
+            broker.subscribe("said", lambda status: broker.output(message(to=TO, body="x")))
+
+            def ending(status: Status) -> None:
+                if status.node is not None and status.node.tag.endswith("}message"):
+                    ends.append(eager_task(broker.shutdown()))
+
+            broker.subscribe(Event.PCJ_NODESENT, ending)
+            gone = broker.events(Event.SESSION_LOST)
+            await broker.connect()
+            await anext(gone)
+            await asyncio.gather(*ends)
+            assert broker.queue == 0
+            await broker.connect()
+            await broker.shutdown()
+        assert came == ["</stream:stream>"]
 
     run(main)
 

@@ -105,7 +105,7 @@ def repeated(secrets: Collection[str], heard: bytes | bytearray) -> Collection[s
     Only then are errors searched for them: a password may be a word of our own sentences.
     """
     text = heard.decode("utf-8", "replace")
-    forms = {form for secret in secrets if secret for form in _quotations(secret)}
+    forms = {form for secret in secrets if len(secret) >= MIN_SECRET for form in _quotations(secret)}
     for _ in range(_READINGS + 1):
         if any(form in text for form in forms):
             return secrets

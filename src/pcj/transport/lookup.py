@@ -8,6 +8,7 @@ it), and for which `asyncio.run` waits at its end, one dead name would in time s
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 from collections.abc import Sequence
@@ -123,6 +124,16 @@ class LookUps:
 
 
 _look_ups = LookUps(MAX_LOOK_UPS, MAX_SAME)
+
+
+def _begin_anew() -> None:
+    """In a forked process: its parent's threads are not there."""
+    global _look_ups
+    _look_ups = LookUps(MAX_LOOK_UPS, MAX_SAME)
+
+
+if hasattr(os, "register_at_fork"):  # not on every system
+    os.register_at_fork(after_in_child=_begin_anew)
 
 
 async def getaddrinfo(name: str, port: int, *, family: int) -> Infos:

@@ -233,3 +233,7 @@ def test_the_username_is_no_secret_and_helps_the_diagnosis() -> None:
     done = play(XMPP, [*TO_AUTH, line])
     assert "'romeo'" in str(done.failed.error)
     assert done.fired[-1].event == Event.PCJ_AUTHFAIL
+
+
+def test_what_is_too_short_to_be_a_secret_is_not_looked_for() -> None:
+    assert repeated({"set", "password-of-somebody"}, b"<iq type='set'/>") == ()

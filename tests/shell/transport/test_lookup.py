@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import subprocess
 import sys
@@ -200,3 +201,17 @@ async def main():
 asyncio.run(main())
 """
     subprocess.run([sys.executable, "-c", program], timeout=SECONDS, check=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_does_not_wait_for_its_parents_threads() -> None:
+    program = """
+import os, sys
+from pcj.transport import lookup
+parents = lookup._look_ups
+child = os.fork()
+if not child:
+    os._exit(0 if lookup._look_ups is not parents else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert subprocess.run([sys.executable, "-c", program], timeout=SECONDS).returncode == 0
