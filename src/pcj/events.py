@@ -130,7 +130,7 @@ class Event(StrEnum):
     RTS_FAIL = "RTS_FAIL"
     """A request ended without a reply; detail: reason, id."""
     NODE_DROPPED = "NODE_DROPPED"
-    """A queued node was given up; detail: reason ("expired", "abandoned" or "halt")."""
+    """A queued node was given up; detail: reason ("expired", "abandoned", "drop" or "halt")."""
     IQ_ANSWERED = "IQ_ANSWERED"
     """The broker answered an IQ itself; carries the answer; detail: condition."""
     NODE_IGNORED = "NODE_IGNORED"

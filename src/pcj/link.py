@@ -29,10 +29,9 @@ from pcj.explain import State, clause
 from pcj.owners import LinkOwner
 from pcj.protocol import Dialect
 from pcj.protocol.negotiator import stream_error_received
-from pcj.protocol.redact import repeated, scrub, scrubbed, secrets_of
+from pcj.protocol.redact import repeated, said_in, scrub, scrubbed, secrets_of
 from pcj.protocol.steps import Session
 from pcj.route import Elsewhere, Route, target_of
-from pcj.serialize import to_bytes
 from pcj.stanza import Node
 from pcj.transport.tcp import dial
 from pcj.transport.tls import make_context
@@ -284,7 +283,7 @@ class Link:
         """The peer ends the stream with an error (RFC 6120 4.9) after READY."""
         secrets = secrets_of(self._config)
         error = stream_error_received(node, self._config.account)
-        scrub(error, repeated(secrets, to_bytes(node)))
+        scrub(error, repeated(secrets, said_in(node)))
         node = scrubbed(node, secrets)
         failure = self._diagnosis.of_connection(error, Phase.READY, self.connection)
         first = self.failure is None  # the first error ends the stream: what follows from it may have been told

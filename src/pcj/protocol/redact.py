@@ -12,7 +12,7 @@ from pcj.errors import ProtocolError, StreamErrorReceived, printable
 from pcj.namespaces import CLIENT, COMPONENT_ACCEPT, IQ_AUTH, IQ_REGISTER, SASL, SASL2
 from pcj.stanza import Node
 
-__all__ = ["credentials", "redacted", "repeated", "scrub", "scrubbed", "secrets_of", "shown"]
+__all__ = ["credentials", "redacted", "repeated", "said_in", "scrub", "scrubbed", "secrets_of", "shown"]
 
 REDACTED = "[redacted]"
 #: Characters; a shorter text is in every other sentence by chance, and no secret.
@@ -97,6 +97,12 @@ def shown(text: str, secrets: Collection[str]) -> str:
 def secrets_of(config: Config) -> set[str]:
     """What a server may repeat of a link's own and nobody else may see: the password, as it is and as SASL sends it."""
     return {config.password, base64.b64encode(config.password.encode("utf-8", "surrogatepass")).decode()}
+
+
+def said_in(node: Node) -> bytes:
+    """What a peer says in a node, for `repeated`: its texts and its attributes."""
+    attributes = (value for element in node.iter() for value in element.attrib.values())
+    return "\n".join([*node.itertext(), *attributes]).encode("utf-8", "surrogatepass")
 
 
 def repeated(secrets: Collection[str], heard: bytes | bytearray) -> Collection[str]:

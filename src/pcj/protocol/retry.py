@@ -6,7 +6,7 @@ from typing import Final
 
 from pcj.errors import Failure, Phase, ProtocolError, Retry, SaslError
 
-__all__ = ["OPEN_STREAM", "OtherName", "classify", "failure_of", "settled", "words_of"]
+__all__ = ["OPEN_STREAM", "NotOffered", "OtherName", "classify", "failure_of", "settled", "words_of"]
 
 #: What is expected while READY, in the parts of a failure.
 OPEN_STREAM: Final = "an open stream"
