@@ -7,7 +7,7 @@ from typing import Final
 
 from pcj.errors import Failure, Phase, Retry
 
-__all__ = ["State", "clause", "explain", "sentence"]
+__all__ = ["State", "clause", "explain", "inside", "sentence"]
 
 
 class State(StrEnum):
@@ -46,13 +46,17 @@ def sentence(text: str) -> str:
 
 
 #: The same, as they begin a sentence.
-_CAPITALS: Final = tuple(opening.capitalize() for opening in (*_OPENINGS, "no connection", "we ", "there is "))
+_CAPITALS: Final = tuple(opening.capitalize() for opening in (*_OPENINGS, "no connection", "we ", "there is ", "a "))
+
+
+def inside(text: str) -> str:
+    """`text` as the end of another sentence: without a capital letter that is no name's."""
+    return text[0].lower() + text[1:] if text.startswith(_CAPITALS) else text
 
 
 def clause(text: str) -> str:
-    """`text` as a part of another sentence: without its end, and without a capital letter that is no name's."""
-    if text.startswith(_CAPITALS):
-        text = text[0].lower() + text[1:]
+    """`text` as a part of another sentence: `inside`, and without its end."""
+    text = inside(text)
     return text if text.endswith("..") else text.removesuffix(".")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from pcj.errors import Failure, Phase, ProtocolError, Retry, SaslError
+from pcj.explain import inside
 
 __all__ = ["OPEN_STREAM", "NotOffered", "OtherName", "classify", "failure_of", "settled", "words_of"]
 
@@ -116,9 +117,6 @@ _PLACES: Final = (
     ("the connection ", "the connection to {} "),
 )
 
-#: What is written small where an address comes before it; any other capital may be a name's.
-_CAPITALS: Final = ("The ", "This ", "We ", "A ")
-
 
 def located(message: str, address: str) -> str:
     """A sentence that says where: `address` put in, or before it."""
@@ -128,9 +126,7 @@ def located(message: str, address: str) -> str:
         for begins, puts in ((opening, replacement), (opening.capitalize(), replacement.capitalize())):
             if message.startswith(begins):
                 return puts.replace("{}", address) + message.removeprefix(begins)
-    if message.startswith(_CAPITALS):
-        message = message[0].lower() + message[1:]
-    return f"{address}: {message}"
+    return f"{address}: {inside(message)}"
 
 
 def words_of(error: BaseException) -> str:
