@@ -10,10 +10,10 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from pcj.config import Config
-from pcj.connection import token
+from pcj.config import XMPP, Config, PasswordSource
 from pcj.dispatch import ANY, Dispatcher, Handler, Subscription
 from pcj.errors import ConfigError, FilterError, NodeError, PcjError, UsageError
+from pcj.establishment import token
 from pcj.events import Event, Status
 from pcj.explain import State, explain
 from pcj.filters import Filters
@@ -31,6 +31,14 @@ from pcj.stanza import Node
 __all__ = ["Broker"]
 
 log = logging.getLogger("pcj")
+
+
+def _is_told(config: Config) -> bool:
+    """Whether the server tells us which account of its domain we are."""
+    by_certificate = config.client_certificate is not None and config.sasl_mechanisms is None
+    names = config.sasl_mechanisms or ()
+    return config.connection_type == XMPP and (by_certificate or bool({"EXTERNAL", "ANONYMOUS"}.intersection(names)))
+
 
 HandlerT = TypeVar("HandlerT", bound=Callable[[Status], Any])
 
@@ -51,15 +59,19 @@ class Broker:
 
     Args:
         connection_type: XMPP, LEGACY, JABBERD14_COMPONENT, JABBERD20_COMPONENT, or a registered dialect's name.
-        jid: the account, or the component's domain.
-        password: the account's password, or the component's secret. It is never shown again.
+        jid: the account, or the component's domain; where the server says who we are (EXTERNAL, ANONYMOUS), the
+            account's domain will do.
+        password: the account's password, or the component's secret, or a function that supplies it (`PasswordSource`).
+            It is never shown again. None: for EXTERNAL and ANONYMOUS only.
         options: any other field of `Config`, by name.
 
     Raises:
         ConfigError: an option cannot be used.
     """
 
-    def __init__(self, connection_type: str, jid: str, *, password: str, **options: Any) -> None:
+    def __init__(
+        self, connection_type: str, jid: str, *, password: str | PasswordSource | None = None, **options: Any
+    ) -> None:
         unknown = options.keys() - Config.__dataclass_fields__.keys()
         if unknown:
             raise ConfigError(f"there is no option {', '.join(sorted(map(repr, unknown)))}; see pcj.Config")
@@ -78,7 +90,7 @@ class Broker:
         self._account = config.account
         if self._dialect.component and self._account.local is not None:
             raise ConfigError(f"a component's jid is a domain, not {config.jid!r}")
-        if not self._dialect.component and self._account.local is None:
+        if not self._dialect.component and self._account.local is None and not _is_told(config):
             raise ConfigError(f"the jid of an account is name@domain, not {config.jid!r}")
         if self._dialect.check is not None:
             self._dialect.check(config)
@@ -95,7 +107,7 @@ class Broker:
         self._requester = Requester(self._dispatcher, config.max_pending_requests)
         self._filters = Filters(self._filter_failed)
         self._outbox = Outbox(config, self._dialect, self._dispatcher)
-        self._outbox.on_expired = self._requester.fail_expired
+        self._outbox.on_given_up = self._requester.fail_given_up
         self._requester.on_abandoned = self._outbox.abandon
         self._waiters: set[asyncio.Future[Status]] = set()
         self._inbound = Inbound(config, self._dispatcher, self._requester, self._filters, self._outbox)
@@ -377,7 +389,7 @@ class Broker:
 
     def _session_begins(self, session: Session) -> None:
         self._inbound.begin(session.jid, session.envelope)
-        self._outbox.begin(self._link.connection, session.envelope, session.jid)
+        self._outbox.begin(self._link.connection, session.envelope, session.jid, session.limits)
         self._check_backlog()  # handlers may still be at work on what came before
         if self._config.on_ready == "send":
             # Before READY is told, so that what its handlers output goes behind it; no byte leaves until then.

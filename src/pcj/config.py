@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 from pcj.errors import ConfigError
 from pcj.jid import JID
 
-__all__ = ["JABBERD14_COMPONENT", "JABBERD20_COMPONENT", "LEGACY", "XMPP", "Config", "check_host_port"]
+__all__ = [
+    "JABBERD14_COMPONENT",
+    "JABBERD20_COMPONENT",
+    "LEGACY",
+    "XMPP",
+    "Config",
+    "PasswordSource",
+    "check_host_port",
+]
+
+PasswordSource: TypeAlias = Callable[[], "str | Awaitable[str]"]
+"""Supplies the password when it is needed: a function, called in a thread, or a coroutine function."""
 
 XMPP: Final = "XMPP"
 LEGACY: Final = "LEGACY"
@@ -22,6 +34,8 @@ _CHOICES: Final = {
     "unhandled_iq": ("error", "ignore"),
     "session": ("auto", "always"),
     "bind_option": ("log", "default"),
+    "channel_binding": ("prefer", "require", "off"),
+    "tls_engine": ("ssl", "openssl"),
 }
 #: May be left out, but not empty.
 _NOT_EMPTY: Final = ("username", "alias", "version", "xmlns", "stream", "bind_domain", "tls_name", "sasl_mechanisms")
@@ -38,6 +52,9 @@ _TYPES: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "float": ((int, float), "a number"),
     "tuple[str, ...]": ((tuple,), "a tuple of str"),
 }
+_SOURCE: Final = "str | PasswordSource"
+#: By the name of the digest, how a pin begins.
+_PINS: Final = ("sha256", "cert-sha256")
 
 
 def check_host_port(host: str | None, port: int | None) -> None:
@@ -61,6 +78,9 @@ def check_host_port(host: str | None, port: int | None) -> None:
 
 def _check_type(name: str, value: object, annotation: str) -> None:
     """Hold a value against its annotation. It is not shown: one is the password."""
+    if annotation.startswith(_SOURCE) and callable(value):
+        return
+    annotation = annotation.replace(_SOURCE, "str")
     if value is None and annotation.endswith(" | None"):
         return
     types, what = _TYPES[annotation.removesuffix(" | None")]
@@ -74,7 +94,9 @@ class Config:
 
     Who and where
         connection_type: XMPP, LEGACY, JABBERD14_COMPONENT, JABBERD20_COMPONENT, or the name of a registered dialect.
-        jid: the account, or the component's domain. password: never shown again.
+        jid: the account, or the component's domain; with ANONYMOUS or EXTERNAL a domain will do.
+        password: never shown again. A callable supplies it each time it is needed, within `authenticate_timeout`: a
+            function (it is called in a thread) or a coroutine function. None: only EXTERNAL and ANONYMOUS can be used.
         host, port: where to connect. Without host: SRV records (client types) or localhost:5347 (components).
         resource: the resource to ask for; by default the one in `jid`, else the server's choice (RFC 6120 7.6).
         username: where it is not the local part of `jid` (the login at jabberd2's router).
@@ -95,10 +117,16 @@ class Config:
         verify_tls: check the certificate.
         tls_name: the name it must bear; by default the JID's domain (clients), `host` (components).
         ca_file: PEM file of the authorities to trust, in place of the system's. client_certificate: PEM file with our
-            certificate and key. pins: "sha256:<hex>" of the public keys (SubjectPublicKeyInfo) that are accepted.
+            certificate and key. pins: "sha256:<hex>" of the public keys (SubjectPublicKeyInfo) that are accepted, or
+            "cert-sha256:<hex>" of whole certificates; one that fits is enough.
+        tls_engine: "ssl" (the standard library) or "openssl" (pyOpenSSL, with pcj[binding], which adds the channel
+            binding tls-exporter and certificates with SRV-ID); None: the second, where it is installed.
 
     Authentication
-        allow_plain: send the password itself also outside TLS. sasl_mechanisms: only these; None: all that pcj knows.
+        allow_plain: send the password itself, or what it can be guessed from (DIGEST-MD5), also outside TLS.
+        sasl_mechanisms: only these, best first; None: all that pcj knows but ANONYMOUS.
+        channel_binding: "prefer" binds the authentication to the TLS session where both sides can; "require" fails
+            where they cannot; "off" does without.
         min_scram_iterations, max_scram_iterations: what the server may ask for.
 
     Behaviour
@@ -117,17 +145,22 @@ class Config:
         we did. request_timeout: the default of `return_to_sender`.
 
     Bounds
-        max_stanza_bytes, max_depth, max_elements: of one top-level element from the peer. max_outbound_bytes: of one
-        of ours; the default is what common servers take from a client (they end the link for more).
+        max_stanza_bytes, max_depth, max_elements: of one top-level element from the peer. max_attributes: of each of
+        its elements. stanza_timeout: how long one may take from its first byte to its last. max_names: different names
+        of elements and attributes, after which the stream's parser is made anew. max_outbound_bytes: of one
+        of ours; the default is what common servers take from a client (they end the link for more); where a server
+        says less (XEP-0478), that counts.
         queue_max_nodes, queue_max_bytes, queue_max_age: of the outbound queue. max_pending_requests: unanswered
         requests. max_redirects: how often in a row the server may send us on to another host; 0: never.
         inbound_backlog: statuses waiting for all coroutine handlers together, and for each iterator.
+        max_auto_replies: answers of pcj's own (to pings, and to requests that nobody handles) that may wait because the
+            network takes no more; past it requests stay unanswered.
         write_high_water: bytes handed to the transport and not yet taken by the network, past which nodes stay queued.
     """
 
     connection_type: str
     jid: str
-    password: str = field(repr=False)
+    password: str | PasswordSource | None = field(default=None, repr=False)
     host: str | None = None
     port: int | None = None
     resource: str | None = None
@@ -150,9 +183,11 @@ class Config:
     ca_file: str | None = None
     client_certificate: str | None = None
     pins: tuple[str, ...] = ()
+    tls_engine: str | None = None
 
     allow_plain: bool = False
     sasl_mechanisms: tuple[str, ...] | None = None
+    channel_binding: str = "prefer"
     min_scram_iterations: int = 4096
     max_scram_iterations: int = 1_000_000
 
@@ -179,6 +214,9 @@ class Config:
     max_stanza_bytes: int = 1_048_576
     max_depth: int = 256
     max_elements: int = 65_536
+    max_attributes: int = 256
+    max_names: int = 16_384
+    stanza_timeout: float = 60.0
     max_outbound_bytes: int = 262_144
     queue_max_nodes: int = 10_000
     queue_max_bytes: int = 67_108_864
@@ -186,6 +224,7 @@ class Config:
     max_pending_requests: int = 10_000
     max_redirects: int = 5
     inbound_backlog: int = 1_000
+    max_auto_replies: int = 100
     write_high_water: int = 1_048_576
 
     def __post_init__(self) -> None:
@@ -214,8 +253,8 @@ class Config:
             raise ConfigError(f"queue must be 'memory', not {self.queue!r}: this version has no durable queue")
         for pin in self.pins:
             kind, _, digest = pin.partition(":")
-            if kind != "sha256" or len(digest) != 64 or not all(c in "0123456789abcdefABCDEF" for c in digest):
-                raise ConfigError(f"a pin is 'sha256:' and 64 hexadecimal digits, not {pin!r}")
+            if kind not in _PINS or len(digest) != 64 or not all(c in "0123456789abcdefABCDEF" for c in digest):
+                raise ConfigError(f"a pin is 'sha256:' or 'cert-sha256:' and 64 hexadecimal digits, not {pin!r}")
         for low, high in _ORDERED:
             if getattr(self, low) > getattr(self, high):
                 raise ConfigError(

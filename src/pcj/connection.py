@@ -1,40 +1,35 @@
 """One physical connection: bytes to protocol and back, and the deadline of each phase.
 
-The first floor that knows asyncio. It carries out what the negotiator asks for, then hands stanzas to its owner, and
-ends in exactly one call of `Owner.connection_ended`, which tells of SOCKETDISCONNECT. Once aborted it tells nobody
-anything.
+It lets `Establishment` negotiate, then hands stanzas to its owner, and ends in exactly one call of
+`Owner.connection_ended`, which tells of SOCKETDISCONNECT. Once aborted it tells nobody anything.
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
-from functools import partial
 from typing import cast
 
 from pcj.config import Config
 from pcj.errors import Phase, ProtocolError
+from pcj.establishment import Establishment
 from pcj.events import NO_DETAIL, Event
+from pcj.login import Login
 from pcj.owners import Owner
-from pcj.protocol import Dialect, Negotiator
-from pcj.protocol.actions import Action, BeginTls, Compute, Established, Failed, Fire, Write
+from pcj.protocol import Dialect
+from pcj.protocol.actions import Established, Failed, Fire
 from pcj.queue import Entry, Receipt, ReceiptState, WriteBuffer
 from pcj.stanza import Node
+from pcj.stanza_clock import StanzaClock, too_slow
 from pcj.transport.names import is_local_name
 from pcj.transport.resolve import Endpoint
-from pcj.transport.tls import Begun, TlsError
+from pcj.transport.tls import TlsError
 from pcj.transport.wire import Wire
-from pcj.xmlstream import Limits, ReadyParser
+from pcj.xmlstream import ReadyParser, limits_of
 from pcj.xmlstream.framing import STREAM_CLOSE, stream_error
 
 __all__ = ["Connection"]
-
-
-def token() -> str:
-    """192 random bits as printable ASCII: ids and nonces that nobody can guess."""
-    return secrets.token_urlsafe(24)
 
 
 class State(Enum):
@@ -52,6 +47,7 @@ class Connection(asyncio.Protocol):
 
     Args:
         owner: whom to tell. config, dialect: what to negotiate. tls_name: the name the certificate must bear.
+        login: what to log in with; by default the config's password, and no memory.
         endpoint: what it was connected to; by default what the user named.
 
     Attributes:
@@ -59,24 +55,32 @@ class Connection(asyncio.Protocol):
     """
 
     def __init__(
-        self, owner: Owner, config: Config, dialect: Dialect, *, tls_name: str, endpoint: Endpoint | None = None
+        self,
+        owner: Owner,
+        config: Config,
+        dialect: Dialect,
+        *,
+        tls_name: str,
+        login: Login | None = None,
+        endpoint: Endpoint | None = None,
     ) -> None:
         self._owner: Owner | None = owner
         self._config = config
         self._dialect = dialect
         self._tls_name = tls_name
+        self._login = login if login is not None else Login(config.password)
         self._endpoint = endpoint
         self._loop = asyncio.get_running_loop()
         self._wire: Wire | None = None
-        self._negotiator: Negotiator | None = None
+        self._establishment: Establishment | None = None
         self._parser: ReadyParser | None = None
+        self._clock = StanzaClock(config.stanza_timeout, self._too_slow)
         self._state = State.NEW
         self._outbound = WriteBuffer()
         self._flush_scheduled = False
         self._paused = False
         self._dispatching = False
         self._flushing = False
-        self._header_sent = False
         self._close_sent = False
         self._unread = False  # the peer ended the stream: what waits it would not read
         self._peer_closed = False
@@ -102,8 +106,18 @@ class Connection(asyncio.Protocol):
         self._fire(Event.PCJ_CONNECTED, detail={"address": wire.address, "local": wire.local})
         if self._state is not State.NEGOTIATING:
             return  # a handler ended it
-        self._negotiator = Negotiator(self._config, self._dialect, token=token, loopback=self._local)
-        self._perform(self._negotiator.start(self._loop.time()))
+        self._establishment = Establishment(
+            self,
+            wire,
+            self._config,
+            self._dialect,
+            local=self._local,
+            tls_name=self._tls_name,
+            where=self.where,
+            endpoint=self._endpoint,
+            login=self._login,
+        )
+        self._establishment.start()
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the network; decrypted, where TLS stands, then read."""
@@ -115,10 +129,8 @@ class Connection(asyncio.Protocol):
         except ProtocolError as error:
             self._broken(error)
             return
-        if wire.handshaking:
-            facts = wire.tls_made()
-            if facts is not None and self._negotiator is not None:
-                self._perform(self._negotiator.tls_started(facts, self._loop.time()))
+        if wire.handshaking and (negotiation := self._negotiation) is not None:
+            negotiation.look_for_tls()
         if data:
             self._read(data)
         fault = wire.fault
@@ -135,16 +147,17 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """The socket is gone: the one end of this connection."""
         self._cancel_timer()
+        self._clock.cancel()
         if self._owner is None:
             return
         self._close_sent = True  # nothing can be sent any more
-        if self._state is State.NEGOTIATING and self._negotiator is not None:
+        if (negotiation := self._negotiation) is not None:
             # The negotiation ends with its own event first.
             self._socket_error = error
-            self._perform(self._negotiator.receive_eof(self._loop.time(), error))
+            negotiation.receive_eof(error)
         elif self._state is State.READY:
             self._error = self._socket_error = error or ConnectionResetError("the connection broke")
-        self._negotiator = None
+        self._end_negotiation()
         self._state = State.ENDED
         if self._socket_error is not None:
             self._fire(Event.PCJ_SOCKETFAIL, error=self._socket_error)
@@ -195,7 +208,7 @@ class Connection(asyncio.Protocol):
     @property
     def phase(self) -> str:
         """The phase of the negotiation, or "" outside one."""
-        return str(self._negotiator.phase) if self._negotiator is not None else ""
+        return self._establishment.phase if self._establishment is not None else ""
 
     @property
     def outbound(self) -> tuple[int, int]:
@@ -222,11 +235,15 @@ class Connection(asyncio.Protocol):
     def pause_reading(self) -> bool:
         """Take no more from the network until `resume_reading`; whether it did until now."""
         # Elsewhere an answer is awaited, or the peer's close, and a deadline runs: slow handlers must not make it pass.
-        return self._wire is not None and self._state is State.READY and self._wire.pause_reading()
+        if self._wire is None or self._state is not State.READY or not self._wire.pause_reading():
+            return False
+        self._clock.stand()
+        return True
 
     def resume_reading(self) -> None:
         """Go on reading."""
         if self._wire is not None:
+            self._clock.go_on()
             self._wire.resume_reading()
 
     def hold(self) -> None:
@@ -255,7 +272,7 @@ class Connection(asyncio.Protocol):
         self.resume_reading()  # else the peer's close would not be seen
         self._set_timer(self._loop.time() + self._config.close_timeout)
         if negotiating:
-            self._negotiator = None
+            self._end_negotiation()
             self._send_close()
             self._drop()
         elif not flush:
@@ -265,10 +282,12 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Cut the connection now, without a word to the peer or the owner."""
-        self._owner = self._negotiator = None
+        self._owner = None
+        self._end_negotiation()
         self._state = State.ENDED
         self._before_close.clear()
         self._cancel_timer()
+        self._clock.cancel()
         if self._wire is not None:
             self._wire.abort()
 
@@ -277,11 +296,13 @@ class Connection(asyncio.Protocol):
     def _read(self, data: bytes) -> None:
         parser = self._parser
         if parser is None:
-            if self._negotiator is not None:
-                self._perform(self._negotiator.receive_data(data, self._loop.time()))
+            if (negotiation := self._negotiation) is not None:
+                negotiation.receive(data)
             return
         owner = self._owner
         nodes = parser.feed(data)
+        if parser.unusual or self._clock.since is not None:
+            self._clock.look(parser.begun, bool(nodes))
         if nodes and owner is not None:
             self._dispatching = True
             try:
@@ -295,20 +316,27 @@ class Connection(asyncio.Protocol):
         elif parser.closed and not self._peer_closed:
             self._peer_ended()
 
+    def _too_slow(self) -> None:
+        """The peer began a stanza and did not complete it in time; it may not have been silent."""
+        parser = self._parser
+        if self._state is not State.READY or parser is None:
+            return
+        self._broken(too_slow(parser.begun, self._config.stanza_timeout))
+
     def _peer_ended(self) -> None:
         """The peer closed: its stream, TLS, or the connection. What we owe it is our own closing tag (RFC 6120 4.4)."""
         if self._peer_closed or self._state is State.ENDED:
             return
         self._peer_closed = True
         clean = self._parser is not None and self._parser.closed
-        if self._negotiator is not None and self._state is State.NEGOTIATING:
+        if (negotiation := self._negotiation) is not None:
             try:
                 if self._wire is not None:
                     self._wire.receive_eof()
             except ProtocolError as error:
-                self._perform(self._negotiator.failed(error, self._loop.time()))
+                negotiation.fail(error)
                 return
-            self._perform(self._negotiator.receive_eof(self._loop.time()))
+            negotiation.receive_eof()
             return
         if self._state is State.READY:
             if not clean:
@@ -326,8 +354,8 @@ class Connection(asyncio.Protocol):
 
     def _broken(self, error: ProtocolError) -> None:
         """The peer broke the rules of TLS or of the stream."""
-        if self._state is State.NEGOTIATING and self._negotiator is not None:
-            self._perform(self._negotiator.failed(error, self._loop.time()))
+        if (negotiation := self._negotiation) is not None:
+            negotiation.fail(error)
         elif self._state is State.READY:
             self._error = error
             self._state = State.CLOSING
@@ -402,88 +430,33 @@ class Connection(asyncio.Protocol):
         if self._timer is None and self._state is not State.ENDED:
             self._set_timer(self._loop.time() + self._config.close_timeout)
 
-    # ---- the negotiation
+    # ---- the negotiation, and what it tells (establishment.Told)
 
-    def _perform(self, actions: list[Action]) -> None:
-        """Carry out what the negotiator asks for, in order."""
-        for index, action in enumerate(actions):
-            if self._negotiator is None:
-                return  # a handler of an event ended the connection meanwhile
-            if isinstance(action, Fire):
-                if action.error is not None and self._owner is not None:
-                    # The peer's error, what it means for the phase, and the end are one: a handler cannot part them.
-                    self._owner.together(partial(self._fail, actions[index:]))
-                    return
-                if action.event == Event.PCJ_STREAMSTART:
-                    self._header_sent = True
-                self._fire(action.event, action.node, action.error, action.detail)
-            elif isinstance(action, Write):
-                self._transmit(action.data)
-            elif isinstance(action, Compute):
-                self._compute(action)
-            elif isinstance(action, BeginTls):
-                self._begin_tls()
-            elif isinstance(action, Established):
-                self._established(action)
-                return
-        negotiator = self._negotiator
-        if negotiator is not None and self._state is State.NEGOTIATING:
-            deadline = negotiator.next_deadline()
-            if deadline is not None:
-                self._set_timer(deadline)
+    @property
+    def _negotiation(self) -> Establishment | None:
+        """The negotiation, while there is one."""
+        establishment = self._establishment
+        return establishment if establishment is not None and not establishment.over else None
 
-    def _fail(self, actions: list[Action]) -> None:
-        for action in actions:
-            if isinstance(action, Fire):
-                self._fire(action.event, action.node, action.error, action.detail)
-            elif isinstance(action, Failed):
-                self._negotiation_failed(action)
+    def _end_negotiation(self) -> None:
+        if self._establishment is not None:
+            self._establishment.cancel()
 
-    def _begin_tls(self) -> None:
-        config, wire, negotiator = self._config, self._wire, self._negotiator
-        if wire is None or negotiator is None:
-            return
-        try:
-            wire.begin_tls(
-                name=self._tls_name,
-                peer=self.where,
-                verify=config.verify_tls,
-                ca_file=config.ca_file,
-                client_certificate=config.client_certificate,
-                pins=config.pins,
-                # XEP-0368 4: asked for where TLS comes first, and a component's port is none of its ports.
-                alpn=("xmpp-client",) if config.direct_tls and not self._dialect.component else (),
-                begun=self._why_tls(),
-            )
-        except ProtocolError as error:
-            self._perform(negotiator.failed(error, self._loop.time()))
+    @property
+    def _header_sent(self) -> bool:
+        return self._establishment is not None and self._establishment.header_sent
 
-    def _why_tls(self) -> Begun:
-        """Why TLS is begun, for the sentences."""
-        if not self._config.direct_tls:
-            return Begun.STARTTLS
-        source = self._endpoint.source if self._endpoint is not None else "given"
-        return {"srv": Begun.NAMED, "redirect": Begun.SENT_ON}.get(source, Begun.ASKED)
+    def fire(self, action: Fire) -> None:
+        """An event of the negotiation."""
+        self._fire(action.event, action.node, action.error, action.detail)
 
-    def _compute(self, action: Compute) -> None:
-        """Run a slow function in a thread; its result, or its failure, goes back to the negotiation."""
-        negotiator = self._negotiator
+    def together(self, callback: Callable[[], None]) -> None:
+        """Call back at once; all that it fires is told before any handler can change what follows."""
+        if self._owner is not None:
+            self._owner.together(callback)
 
-        def done(future: asyncio.Future[object]) -> None:
-            error = None if future.cancelled() else future.exception()  # looked at, or asyncio complains of it
-            if future.cancelled() or negotiator is None or self._negotiator is not negotiator:
-                return
-            now = self._loop.time()
-            if error is None:
-                self._perform(negotiator.computed(future.result(), now))
-            else:
-                self._perform(negotiator.failed(ProtocolError(f"could not compute the proof: {error}"), now))
-
-        self._loop.run_in_executor(None, action.run).add_done_callback(done)
-
-    def _negotiation_failed(self, action: Failed) -> None:
-        self._negotiator = None
-        self._cancel_timer()
+    def failed(self, action: Failed) -> None:
+        """The negotiation is over."""
         self._error = action.error
         self._state = State.CLOSING
         owner = self._owner
@@ -493,12 +466,11 @@ class Connection(asyncio.Protocol):
         self._send_close(action.error.answer)
         self._drop()
 
-    def _established(self, action: Established) -> None:
-        self._negotiator = None
-        self._cancel_timer()
+    def established(self, action: Established) -> None:
+        """The negotiation is done: the other gear, and stanzas."""
         config = self._config
         content = (config.xmlns if config.xmlns is not None else self._dialect.xmlns) if self._dialect.canonical else ""
-        limits = Limits(config.max_stanza_bytes, config.max_depth, config.max_elements)
+        limits = limits_of(config)
         self._parser = ReadyParser(action.namespaces, content, limits)
         self._state = State.READY
         owner = self._owner
@@ -532,9 +504,7 @@ class Connection(asyncio.Protocol):
 
     def _timed_out(self) -> None:
         self._timer = None
-        if self._state is State.NEGOTIATING and self._negotiator is not None:
-            self._perform(self._negotiator.handle_timer(self._loop.time()))
-        elif self._wire is not None:
+        if self._wire is not None:
             # The close took too long: what the network has not taken by now it will not take.
             self._close_sent = True
             self._settle_close()

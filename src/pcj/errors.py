@@ -125,7 +125,8 @@ class RequestError(PcjError):
     """A request of `return_to_sender` ended without a reply.
 
     Attributes:
-        reason: "timeout", "drop", "shutdown", "halt" or "expired"; RTS_FAIL says "cancelled" where the asker gave up.
+        reason: "timeout", "drop", "shutdown", "halt", "expired" or "oversized"; RTS_FAIL says "cancelled" where the
+            asker gave up.
     """
 
     def __init__(self, message: str, *, reason: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Final
 
 from pcj.config import Config
 from pcj.dispatch import Dispatcher
-from pcj.errors import NodeError, QueueFull, UsageError
+from pcj.errors import NodeError, PcjError, QueueFull, UsageError
 from pcj.events import Event
 from pcj.filters import Filters
 from pcj.namespaces import SASL, SASL2, STREAM_MANAGEMENT, STREAM_MANAGEMENT_2, STREAMS, TLS
@@ -24,6 +26,11 @@ __all__ = ["Inbound"]
 _NEGOTIATION = tuple(f"{{{namespace}}}" for namespace in (STREAMS, TLS, SASL, SASL2))
 # The stream's own bookkeeping, which is never a node for the user (event-order C18).
 _MANAGEMENT = tuple(f"{{{namespace}}}" for namespace in (STREAM_MANAGEMENT, STREAM_MANAGEMENT_2))
+
+#: Bytes of one answer of the broker's own. It repeats the request's id and addresses; a peer may make these long.
+MAX_ANSWER_BYTES: Final = 16_384
+#: Seconds between two warnings of requests that stay unanswered.
+_WARN_EVERY: Final = 1.0
 
 #: Of a reply whose request has ended already (event-order C11).
 _LATE: Mapping[str, object] = MappingProxyType({"late": True})
@@ -55,6 +62,8 @@ class Inbound:
         self.stream_error: Callable[[Node], None] | None = None
         self._envelope: Envelope | None = None
         self._own = ""
+        self._unanswered = 0  # requests, since the last warning of that
+        self._warned: float | None = None
 
     def begin(self, own: str, envelope: Envelope | None) -> None:
         """A session begins: who we are, and how its stanzas are wrapped."""
@@ -130,17 +139,31 @@ class Inbound:
     def _answer(self, answer: Node) -> None:
         try:
             entry = self._outbox.entry(answer)
+            if not self._outbox.ready:
+                return  # the link is being closed: an answer in the next session would be nobody's
+            if len(entry.data) > MAX_ANSWER_BYTES:
+                raise NodeError(f"it would have {len(entry.data)} bytes, of which most repeat the request's own")
+            self._outbox.check_room_for_answer()
         except (NodeError, QueueFull) as error:
-            self._dispatcher.fire(Event.WARNING, answer, error, {"what": "an answer of ours could not be sent"})
+            self._leave_unanswered(answer, error)
             return
         except UsageError:
             return  # a handler has halted the broker
-        if not self._outbox.ready:
-            return  # the link is being closed: an answer in the next session would be nobody's
         entry.of_session = True
         self._outbox.give(entry)
         condition = error_condition(answer)[1] if answer.get("type") == "error" else "result"
         self._dispatcher.fire(Event.IQ_ANSWERED, answer, detail={"condition": condition})
+
+    def _leave_unanswered(self, answer: Node, error: PcjError) -> None:
+        """Say it, but not for each request of a flood."""
+        self._unanswered += 1
+        now = asyncio.get_running_loop().time()
+        if self._warned is not None and now - self._warned < _WARN_EVERY:
+            return
+        count, self._unanswered = self._unanswered, 0
+        self._warned = now
+        which = "an answer" if count == 1 else f"{count} answers, this the last of them,"
+        self._dispatcher.fire(Event.WARNING, answer, error, {"what": f"{which} of ours could not be sent"})
 
     def _is_of_the_stream(self, node: Node) -> bool:
         """Whether a node that is no stanza belongs to the stream itself; any other is the user's, as in PCJ."""

@@ -26,6 +26,7 @@ from pcj.errors import (
 )
 from pcj.events import NO_DETAIL, Event, Status
 from pcj.explain import State, clause
+from pcj.login import Login
 from pcj.owners import LinkOwner
 from pcj.protocol import Dialect
 from pcj.protocol.negotiator import stream_error_received
@@ -96,6 +97,7 @@ class Link:
         self._in_session = False
         self._ready_at: float | None = None
         self._diagnosis = Diagnosis(config, dialect)
+        self._login = Login(config.password)
         self._sent_on: Elsewhere | None = None  # where the server sent us on to when it ended the session
         self._asked: tuple[str | None, int | None] = (None, None)  # where `connect` was told to go
         self._dialling = False  # CONNECTING is out, and neither CONNECTED nor CONNECTFAIL
@@ -179,6 +181,7 @@ class Link:
         self.state = State.HALTED
         self._wish += 1
         self.retry_at = None
+        self._login.memory.forget()
         connection, self.connection = self.connection, None
         if connection is not None:
             self._owner.unsent(connection.take_unsent())
@@ -217,8 +220,13 @@ class Link:
         """What was given is looked at before anything happens: the address, and the files that TLS will read."""
         check_host_port(host, port)
         config = self._config
-        if config.ca_file is not None or config.client_certificate is not None:
-            make_context(verify=config.verify_tls, ca_file=config.ca_file, client_certificate=config.client_certificate)
+        if not (config.ca_file is config.client_certificate is config.tls_engine is None):
+            make_context(
+                verify=config.verify_tls,
+                ca_file=config.ca_file,
+                client_certificate=config.client_certificate,
+                engine=config.tls_engine,
+            )
 
     def _check_free(self) -> None:
         if self._task is not None:
@@ -262,7 +270,9 @@ class Link:
             self._diagnosis.route.arrived()
         self._set_context()
         self._owner.session_begins(session)
-        detail = {"jid": session.jid, "resumed": False}
+        detail: dict[str, object] = {"jid": session.jid, "resumed": False}
+        if session.limits is not None and session.limits.max_bytes is not None:
+            detail["max_bytes"] = session.limits.max_bytes
         status = self._dispatcher.fire(Event.PCJ_READY, detail=detail, make=True)
         if self._in_session:  # else a handler has ended it
             self.ready_status = status
@@ -281,7 +291,7 @@ class Link:
 
     def stream_error(self, node: Node) -> None:
         """The peer ends the stream with an error (RFC 6120 4.9) after READY."""
-        secrets = secrets_of(self._config)
+        secrets = secrets_of(self._config) | self._login.memory.secrets
         error = stream_error_received(node, self._config.account)
         scrub(error, repeated(secrets, said_in(node)))
         node = scrubbed(node, secrets)
@@ -410,7 +420,14 @@ class Link:
         failures: list[Failure] = []
         while (candidate := route.take()) is not None:
             config = candidate.config
-            made = Connection(self, config, self._dialect, tls_name=candidate.tls_name, endpoint=candidate.endpoint)
+            made = Connection(
+                self,
+                config,
+                self._dialect,
+                tls_name=candidate.tls_name,
+                endpoint=candidate.endpoint,
+                login=self._login,
+            )
             self.connection = made
             gone = self._gone = asyncio.get_running_loop().create_future()
             reach = partial(

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import weakref
 import xml.etree.ElementTree as ET
+from collections import deque
 from collections.abc import Callable
 
 from pcj.config import Config
-from pcj.connection import Connection, token
+from pcj.connection import Connection
 from pcj.dispatch import Dispatcher
-from pcj.errors import NodeError, UsageError
+from pcj.errors import NodeError, QueueFull, UsageError
+from pcj.establishment import token
 from pcj.events import Event
 from pcj.namespaces import CLIENT, CONTENT, IQ_AUTH, IQ_REGISTER
 from pcj.outbound import check_addressed, check_node, check_own
 from pcj.protocol import Dialect
 from pcj.protocol.redact import redacted
-from pcj.protocol.steps import Envelope
+from pcj.protocol.steps import Envelope, StreamLimits
 from pcj.queue import Entry, MemoryQueue, Receipt, ReceiptState
 from pcj.serialize import serialize
 from pcj.stanza import Node
@@ -35,7 +38,7 @@ class Outbox:
     """What one broker sends.
 
     Attributes:
-        on_expired: called with the nodes that were given up because they waited too long.
+        on_given_up: called with the held nodes that were given up, and why: "expired" or "oversized".
         replies: where the (id, to) of each reply to an IQ is noted, or None.
     """
 
@@ -49,11 +52,16 @@ class Outbox:
         self._xmlns = xmlns if dialect.canonical else CLIENT  # in an envelope a stanza's namespace is its own
         self._own = str(config.account.with_resource(config.wanted_resource))
         self._returned: list[Entry] = []
+        self._answers: deque[Entry] = deque()  # of the broker's own, that may still wait
+        # They take no more than half of the room that the user's nodes have.
+        self._max_answers = min(config.max_auto_replies, max(1, config.queue_max_nodes // 2))
         self._connection: Connection | None = None
         self._envelope: Envelope | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self._halted = False
-        self.on_expired: Callable[[list[Entry]], None] | None = None
+        self._takes = sys.maxsize  # bytes of one element, as the server says (XEP-0478)
+        self._max_bytes = config.max_outbound_bytes  # of one stanza without an envelope: the smaller of both bounds
+        self.on_given_up: Callable[[list[Entry], str], None] | None = None
         self.replies: list[tuple[str | None, str | None]] | None = None
 
     def __len__(self) -> int:
@@ -101,13 +109,36 @@ class Outbox:
                 node = _without_id(node)
             defaults = {"id": identity} if defaults is None else {**defaults, "id": identity}
         stanza = serialize(node, self._xmlns, defaults)
-        if len(stanza) > config.max_outbound_bytes:
-            raise NodeError(f"the node has {len(stanza)} bytes; max_outbound_bytes allows {config.max_outbound_bytes}")
-        data = stanza if self._envelope is None else self._envelope.wrap(stanza, node)
+        data = stanza
+        if self._envelope is not None:
+            data = self._envelope.wrap(stanza, node)
+        if len(stanza) > self._max_bytes or data is not stanza:
+            self._check_size(stanza, data)
         self._check_room(data)
         if self.replies is not None and node.tag in _IQS and node.get("type") in ("result", "error"):
             self.replies.append((node.get("id"), node.get("to")))
         return Entry(stanza, data, now)
+
+    def _check_size(self, stanza: bytes, data: bytes) -> None:
+        bound = self._config.max_outbound_bytes
+        if len(stanza) > bound:
+            raise NodeError(f"the node has {len(stanza)} bytes; max_outbound_bytes allows {bound}")
+        if len(data) > self._takes:
+            raise NodeError(f"the node has {len(data)} bytes; this server takes {self._takes} at most (XEP-0478)")
+
+    def check_room_for_answer(self) -> None:
+        """Refuse one more answer of the broker's own where as many wait as may: the user's nodes are behind them.
+
+        Raises:
+            QueueFull: there is no room; nothing was changed.
+        """
+        answers = self._answers
+        if len(answers) >= self._max_answers and self._connection is not None:
+            self._connection.flush()  # what the network takes need not wait for the end of this turn of the loop
+        while answers and answers[0].receipt.state is not ReceiptState.QUEUED:
+            answers.popleft()
+        if len(answers) >= self._max_answers:
+            raise QueueFull(f"{len(answers)} answers of the broker's own wait; max_auto_replies allows no more")
 
     def _check_room(self, data: bytes) -> None:
         connection = self._connection
@@ -126,6 +157,8 @@ class Outbox:
         connection = self._connection
         if connection is not None and connection.ready:
             connection.send(entry)
+            if entry.of_session:
+                self._answers.append(entry)
         elif self._halted:
             self._drop([entry])
         else:
@@ -135,33 +168,52 @@ class Outbox:
         return entry.receipt
 
     def purge(self) -> int:
-        """Send what is held, in order; how many. Without a link that is READY nothing happens."""
+        """Send what is held, in order; how many. Without a link that is READY nothing happens.
+
+        What this server does not take is given up: it would end the stream, and again after each reconnect.
+        """
         connection = self._connection
         if connection is None or not connection.ready:
             return 0
         self._expire()
         entries = self._queue.take_all()
         self._set_expiry()
+        oversized = []
         for entry in entries:
             if self._envelope is not None and entry.data is entry.stanza:
                 entry.data = self._envelope.wrap(entry.stanza, self._node_of(entry))
-            connection.send(entry)
-        return len(entries)
+            if len(entry.data) > self._takes:
+                oversized.append(entry)
+            else:
+                connection.send(entry)
+        for entry in oversized:
+            entry.receipt.state = ReceiptState.DROPPED
+            entry.receipt.reason = f"it has {len(entry.data)} bytes; this server takes {self._takes} at most (XEP-0478)"
+        self._give_up(oversized, "oversized")
+        return len(entries) - len(oversized)
 
     @property
     def ready(self) -> bool:
         """Whether a node would be sent and not held."""
         return self._connection is not None and self._connection.ready
 
-    def begin(self, connection: Connection | None, envelope: Envelope | None, own: str) -> None:
-        """A session begins; `own` is our address in it."""
+    def begin(
+        self, connection: Connection | None, envelope: Envelope | None, own: str, limits: StreamLimits | None = None
+    ) -> None:
+        """A session begins; `own` is our address in it, `limits` what its server takes."""
         self._connection = connection
         self._envelope = envelope
         self._own = own
+        self._set_limits(limits)
+
+    def _set_limits(self, limits: StreamLimits | None) -> None:
+        self._takes = limits.max_bytes if limits is not None and limits.max_bytes is not None else sys.maxsize
+        self._max_bytes = min(self._takes, self._config.max_outbound_bytes)
 
     def take_back(self, unsent: list[Entry]) -> None:
         """The connection is gone: what never reached the network is held again. `end` tells of it."""
         self._connection = None
+        self._set_limits(None)  # the next server may take more
         if unsent:
             self._queue.put_back([entry for entry in unsent if not entry.of_session])
             self._returned += unsent
@@ -241,10 +293,14 @@ class Outbox:
 
     def _expire(self) -> None:
         expired = self._queue.expire(asyncio.get_running_loop().time())
-        for entry in expired:
-            self.tell(Event.NODE_DROPPED, entry, reason="expired")
-        if expired and self.on_expired is not None:
-            self.on_expired(expired)
+        self._give_up(expired, "expired")
+
+    def _give_up(self, entries: list[Entry], reason: str) -> None:
+        """Tell of held nodes whose receipts are settled already."""
+        for entry in entries:
+            self.tell(Event.NODE_DROPPED, entry, reason=reason)
+        if entries and self.on_given_up is not None:
+            self.on_given_up(entries, reason)
 
 
 def _call(method: weakref.WeakMethod[Callable[[], None]]) -> None:

@@ -19,6 +19,7 @@ _ENDS = {
     "shutdown": "the broker was shut down before the reply came",
     "halt": "the broker was halted before the reply came",
     "expired": "the request waited too long in the queue and was never sent",
+    "oversized": "the request has more bytes than the server takes, and was never sent",
 }
 
 
@@ -36,6 +37,10 @@ class _Asker:
         self.over = False
 
 
+def _has_left(asker: _Asker) -> bool:
+    return asker.receipt.state is not ReceiptState.QUEUED
+
+
 class Requester:
     """The requests of one broker.
 
@@ -49,7 +54,7 @@ class Requester:
 
     def __init__(self, dispatcher: Dispatcher, max_pending: int) -> None:
         self._dispatcher = dispatcher
-        self._requests: Requests[_Asker] = Requests(max_pending)
+        self._requests: Requests[_Asker] = Requests(max_pending, _has_left)
         self.on_abandoned: Callable[[Receipt], None] | None = None
         self.unanswered = self._requests.unanswered
 
@@ -108,12 +113,12 @@ class Requester:
             if not (sent_only and asker.receipt.state is ReceiptState.QUEUED):
                 self._fail(asker, RequestError(f"no reply: {_ENDS[reason]}", reason=reason))
 
-    def fail_expired(self, entries: list[Entry]) -> None:
-        """Requests that were given up in the queue."""
+    def fail_given_up(self, entries: list[Entry], reason: str) -> None:
+        """Requests that were given up in the queue: "expired" or "oversized"."""
         receipts = {id(entry.receipt) for entry in entries}
         for _, asker in self._requests:
             if id(asker.receipt) in receipts:
-                self._fail(asker, RequestError(f"no reply: {_ENDS['expired']}", reason="expired"))
+                self._fail(asker, RequestError(f"no reply: {_ENDS[reason]}", reason=reason))
 
     def _timed_out(self, asker: _Asker, timeout: float) -> None:
         queued = " (it was never sent: it waited in the queue)" if asker.receipt.state is ReceiptState.QUEUED else ""

@@ -18,6 +18,8 @@ __all__ = ["Candidate", "Elsewhere", "Route", "target_of"]
 
 # RFC 6120 4.9.3.19: a domain or an address, an IPv6 one in brackets, and perhaps a port.
 _HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]@]+)(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
+# What a host's name is made of (RFC 1123 2.1), and underscores, which occur; a peer's text is nothing else to us.
+_NAME = re.compile(r"[a-z0-9._-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +212,8 @@ class Route:
             try:
                 host = ascii_name(host)
             except ValueError:
+                return None
+            if _NAME.fullmatch(host) is None:
                 return None
         config = self._taken.config
         if guarded and not config.require_tls:

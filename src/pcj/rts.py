@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from pcj.errors import JidError, QueueFull, UsageError
@@ -21,14 +21,16 @@ class Requests(Generic[Asker]):
     """The requests that wait for a reply.
 
     Args:
-        max_pending: how many may wait at a time.
+        max_pending: how many may wait at a time. sent: whether the request of an asker has left: before that nothing
+            can be its reply, whoever may have guessed the id; by default each has.
 
     Attributes:
         unanswered: id and address of the latest that ended without a reply.
     """
 
-    def __init__(self, max_pending: int) -> None:
+    def __init__(self, max_pending: int, sent: Callable[[Asker], bool] = lambda asker: True) -> None:
         self._max_pending = max_pending
+        self._sent = sent
         # Almost always one to an id; two peers may be asked with the same one, if the user chose it so.
         self._by_id: dict[str, list[tuple[str | None, Asker]]] = {}
         self._count = 0
@@ -64,7 +66,7 @@ class Requests(Generic[Asker]):
             return None
         sender = node.get("from")
         for index, (to, asker) in enumerate(waiting):
-            if _answers(to, sender, own):
+            if _answers(to, sender, own) and self._sent(asker):
                 del waiting[index]
                 if not waiting:
                     del self._by_id[node.get("id", "")]

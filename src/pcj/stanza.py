@@ -19,6 +19,9 @@ PRESENCE = f"{{{CLIENT}}}presence"
 IQ = f"{{{CLIENT}}}iq"
 STANZAS = frozenset({MESSAGE, PRESENCE, IQ})
 ERROR = f"{{{CLIENT}}}error"
+#: Characters of a stanza error's text, and of its type and condition, that are taken: they go into sentences.
+MAX_TEXT = 1_000
+MAX_NAME = 64
 
 
 def _stanza(tag: str, to: str | None, from_: str | None, id: str | None, type: str | None) -> Node:
@@ -120,7 +123,7 @@ _CODES = {
 
 
 def error_condition(node: Node) -> tuple[str, str, str]:
-    """The (type, condition, text) of a stanza error; each "" where it is missing.
+    """The (type, condition, text) of a stanza error; each "" where it is missing, and cut where it is long.
 
     An error of the old form, with a code alone, is given the condition that XEP-0086 has for it.
     """
@@ -139,4 +142,4 @@ def error_condition(node: Node) -> tuple[str, str, str]:
     if not condition:
         condition = _CODES.get(error.get("code", ""), "")
         text = text or (error.text or "").strip()
-    return error.get("type", ""), condition, text
+    return error.get("type", "")[:MAX_NAME], condition[:MAX_NAME], text[:MAX_TEXT]

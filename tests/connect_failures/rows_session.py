@@ -173,8 +173,8 @@ AUTHENTICATION: Final = [
         number="28",
         what="No log-in method that both sides do",
         way=ways.script(scripts.offers("PLAIN", "X-OAUTH2"), allow_plain=False),
-        sentence="The server at {at} offers PLAIN and X-OAUTH2; we allow SCRAM-SHA-512, SCRAM-SHA-256, SCRAM-SHA-1 and "
-        "DIGEST-MD5. PLAIN without TLS needs allow_plain.",
+        sentence="The server at {at} offers PLAIN and X-OAUTH2; we allow SCRAM-SHA-512, SCRAM-SHA-256 and "
+        "SCRAM-SHA-1. PLAIN without TLS needs allow_plain.",
         retry=FATAL,
         later=SLOW,
         phase=Phase.AUTHENTICATE,
@@ -260,8 +260,8 @@ AUTHENTICATION: Final = [
         what="The server insists on log-ins that are bound to the TLS channel",
         way=ways.script(scripts.offers("SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS")),
         sentence="The server at {at} offers SCRAM-SHA-1-PLUS and SCRAM-SHA-256-PLUS; we allow SCRAM-SHA-512, "
-        "SCRAM-SHA-256, SCRAM-SHA-1, DIGEST-MD5 and PLAIN. Those in -PLUS are bound to the TLS channel (RFC 5802 6), "
-        "which pcj cannot do.",
+        "SCRAM-SHA-256, SCRAM-SHA-1, DIGEST-MD5 and PLAIN. SCRAM-SHA-256-PLUS is bound to the TLS session, and there is "
+        "none. SCRAM-SHA-1-PLUS is bound to the TLS session, and there is none.",
         retry=FATAL,
         later=SLOW,
         phase=Phase.AUTHENTICATE,

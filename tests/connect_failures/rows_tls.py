@@ -85,7 +85,8 @@ TLS: Final = [
         what="The certificate is for other names",
         way=ways.tls(ways.presents(lambda: issued(names=dns("mail.example.org", "*.hosting.net")))),
         sentence="{at}: the certificate is for mail.example.org and *.hosting.net, not for example.org (for an account "
-        "the domain of the JID is what counts, for a component the host; tls_name= names another).",
+        "the domain of the JID is what counts, for a component the host; tls_name= names another). It is issued by "
+        "'Example Test CA', dated {dates}.",
         retry=SLOW,
         phase=Phase.TLS,
         event=Event.PCJ_SSLFAIL,
@@ -97,7 +98,8 @@ TLS: Final = [
         what="A component's host is not what the certificate is for",
         way=ways.tls(ways.presents(lambda: issued(names=dns("xmpp.example.org"))), ways.component, host="localhost"),
         sentence="{named}: the certificate is for xmpp.example.org, not for localhost (for an account the domain of "
-        "the JID is what counts, for a component the host; tls_name= names another).",
+        "the JID is what counts, for a component the host; tls_name= names another). It is issued by 'Example Test "
+        "CA', dated {dates}.",
         retry=FATAL,
         later=SLOW,
         phase=Phase.TLS,
@@ -110,7 +112,8 @@ TLS: Final = [
         number="19",
         what="The certificate has expired",
         way=ways.tls(ways.dated(timedelta(days=-90), timedelta(days=-53, hours=-1))),
-        sentence="{at}: the certificate of example.org expired on {expired} (53 days ago).",
+        sentence="{at}: the certificate of example.org expired on {expired} (53 days ago). It is for example.org, "
+        "issued by 'Example Test CA', dated {until}.",
         retry=SLOW,
         phase=Phase.TLS,
         event=Event.PCJ_SSLFAIL,
@@ -122,7 +125,7 @@ TLS: Final = [
         what="The certificate is not valid yet, or the clock is wrong",
         way=ways.tls(ways.dated(timedelta(days=40), timedelta(days=90))),
         sentence="{at}: the certificate of example.org is valid from {begins} UTC; this machine's clock says {clock} "
-        "UTC. Is the clock right?",
+        "UTC. Is the clock right? It is for example.org, issued by 'Example Test CA', dated {later}.",
         retry=SLOW,
         phase=Phase.TLS,
         event=Event.PCJ_SSLFAIL,
@@ -134,7 +137,8 @@ TLS: Final = [
         what="The certificate's issuer is unknown here",
         way=ways.tls(ways.foreign),
         sentence="{at}: the certificate of example.org was issued by 'Foreign Test CA', which this machine does not "
-        "trust. Give ca_file= if it is yours. (Or the server does not send the certificates in between.)",
+        "trust. Give ca_file= if it is yours. (Or the server does not send the certificates in between.) It is for "
+        "example.org, dated {dates}.",
         retry=SLOW,
         phase=Phase.TLS,
         event=Event.PCJ_SSLFAIL,
@@ -146,7 +150,7 @@ TLS: Final = [
         what="The certificate is self-signed",
         way=ways.tls(ways.presents(lambda: issued(self_signed=True))),
         sentence="{at}: the certificate of example.org is self-signed (by 'example.org'), and this machine does not "
-        "trust it. Give ca_file= if it is yours.",
+        "trust it. Give ca_file= if it is yours. It is for example.org, dated {dates}.",
         retry=SLOW,
         phase=Phase.TLS,
         event=Event.PCJ_SSLFAIL,
@@ -170,9 +174,10 @@ TLS: Final = [
     Row(
         number="23",
         what="The certificate names the service in a way that we cannot check",
-        way=ways.tls(ways.presents(lambda: issued(names=srv_id("_xmpp-client.example.org")))),
-        sentence="{at}: the certificate names the service only as SRV-ID or XmppAddr (_xmpp-client.example.org), which "
-        "Python's ssl cannot check: it needs example.org as a DNS name too.",
+        way=ways.tls(ways.presents(lambda: issued(names=srv_id("_xmpp-client.example.org"))), tls_engine="ssl"),
+        sentence="{at}: the certificate is for example.org only as a service (SRV-ID _xmpp-client.example.org), which "
+        "Python's ssl cannot check: install 'pcj[binding]', or have example.org put into it as a DNS name too. It is "
+        "issued by 'Example Test CA', dated {dates}.",
         retry=FATAL,
         later=SLOW,
         phase=Phase.TLS,

@@ -31,7 +31,16 @@ from pcj.transport.tls import make_context
 from tests.connect_failures.scripts import DOMAIN, STREAM_ERRORS, Play
 from tests.shell.links import Wire, closed_port
 from tests.shell.transport.nameserver import Zone, name_server
-from tests.shell.transport.pair import Chain, authority, good, issued, other_authority, pin_of, server_context
+from tests.shell.transport.pair import (
+    Chain,
+    authority,
+    certificate_pin_of,
+    good,
+    issued,
+    other_authority,
+    pin_of,
+    server_context,
+)
 from tests.shell.transport.pair import Server as Peer
 
 COMPONENT = f"comp.{DOMAIN}"
@@ -55,6 +64,7 @@ class Scene:
             "resolving": f"{RESOLVING}",
             "connecting": f"{CONNECTING}",
             "answering": f"{ANSWERING}",
+            **dict.fromkeys(("dates", "until", "later"), re.compile(r"\d{4}-\d\d-\d\d to \d{4}-\d\d-\d\d")),
             "hyphen": re.compile("[- ]"),  # a space in OpenSSL before version 3
         }
     )
@@ -306,7 +316,7 @@ def foreign(scene: Scene) -> ssl.SSLContext:
 def pinned(scene: Scene) -> ssl.SSLContext:
     """The context of a server whose key is told to the sentence."""
     chain = good(DOMAIN)
-    scene.values["pin"] = pin_of(chain)
+    scene.values["pin"] = f"{pin_of(chain)} and {certificate_pin_of(chain)}"
     return server_context(chain, scene.folder)
 
 
@@ -316,7 +326,7 @@ def web(scene: Scene) -> ssl.SSLContext:
     Python's servers select only what is offered, so it is offered, behind the back of our engine.
     """
 
-    def offering(**options: Any) -> ssl.SSLContext:
+    def offering(**options: Any) -> Any:
         ours = make_context(**options)
         ours.set_alpn_protocols(["xmpp-client", "h2"])
         return ours

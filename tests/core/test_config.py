@@ -17,7 +17,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"connection_type": ""}, "connection_type is empty: say XMPP, LEGACY, JABBERD14_COMPONENT or JABBERD20_COMPONENT"),
     ({"connection_type": 1}, "connection_type must be a str, not int"),
     ({"jid": 5}, "jid must be a str, not int"),
-    ({"password": None}, "password must be a str, not NoneType"),
+    ({"password": 7}, "password must be a str, not int"),
     ({"password": b"the-secret"}, "password must be a str, not bytes"),
     ({"port": 0}, "port must be between 1 and 65535, not 0"),
     ({"port": -1}, "port must be between 1 and 65535, not -1"),
@@ -32,8 +32,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"session": "never"}, "session must be 'auto' or 'always', not 'never'"),
     ({"bind_option": "all"}, "bind_option must be 'log' or 'default', not 'all'"),
     ({"queue": "pcj.db"}, "queue must be 'memory', not 'pcj.db': this version has no durable queue"),
-    ({"pins": ("sha1:00",)}, "a pin is 'sha256:' and 64 hexadecimal digits, not 'sha1:00'"),
-    ({"pins": ("sha256:" + "g" * 64,)}, f"a pin is 'sha256:' and 64 hexadecimal digits, not 'sha256:{'g' * 64}'"),
+    ({"pins": ("sha1:00",)}, "a pin is 'sha256:' or 'cert-sha256:' and 64 hexadecimal digits, not 'sha1:00'"),
+    (
+        {"pins": ("sha256:" + "g" * 64,)},
+        f"a pin is 'sha256:' or 'cert-sha256:' and 64 hexadecimal digits, not 'sha256:{'g' * 64}'",
+    ),
     ({"pins": "sha256:" + "0" * 64}, "pins must be a tuple of str, not str"),
     ({"pins": (1,)}, "pins must be a tuple of str"),
     ({"sasl_mechanisms": "PLAIN"}, "sasl_mechanisms must be a tuple of str, not str"),
@@ -104,7 +107,8 @@ def test_equal_options_are_one_key() -> None:
 def test_every_option_has_a_checked_type_and_is_documented() -> None:
     documentation = Config.__doc__ or ""
     for option in dataclasses.fields(Config):
-        assert str(option.type).removesuffix(" | None") in config._TYPES
+        annotation = str(option.type).removesuffix(" | None").replace("str | PasswordSource", "str")
+        assert annotation in config._TYPES
         assert option.name in documentation, option.name
 
 

@@ -75,6 +75,28 @@ def requests(to: str | None, identity: str = "a") -> Requests[str]:
         (COMPONENT, "BOT.example.org", COMPONENT, True),
         ("juliet@localhost", "juliet@LOCALHOST", COMPONENT, True),
         ("juliet@localhost", None, COMPONENT, False),
+        (None, None, COMPONENT, True),
+        (None, COMPONENT, COMPONENT, True),
+        (None, "juliet@localhost", COMPONENT, False),
+        ("admin@bot.example.org", "admin@BOT.example.org", COMPONENT, True),
+        ("admin@bot.example.org", COMPONENT, COMPONENT, False),
+        ("admin@bot.example.org", None, COMPONENT, False),
+        # What looks alike is not the same.
+        ("juliet@example.com", "juliet@example.com.evil.example", OWN, False),
+        ("juliet@example.com", "juliet@exampIe.com", OWN, False),
+        ("juliet@example.com", "jul\u0456et@example.com", OWN, False),
+        ("juliet@example.com/b", "juliet@example.com/b/", OWN, False),
+        ("juliet@example.com/b", "juliet@example.com/B", OWN, False),
+        ("juliet@example.com/b", " juliet@example.com/b", OWN, False),
+        ("juliet@\uff45xample.com", "juliet@example.com", OWN, True),
+        ("juliet@example.com", "j" * 1_000_000 + "@example.com", OWN, False),
+        ("juliet@example.com", "juliet@example.com/" + "r" * 1_000_000, OWN, False),
+        (None, "romeo@example.org.", OWN, True),
+        (None, "romeo@example.org.evil.example", OWN, False),
+        ("example.org", "", OWN, False),
+        # Whoever we are not sure to be.
+        (None, None, "not@@an address", False),
+        (None, "@", "not@@an address", False),
         # Addresses that are none: equal texts alone will do.
         ("not@@an address", "not@@an address", OWN, True),
         ("not@@an address", "not@@an Address", OWN, False),
@@ -91,6 +113,17 @@ def test_another_id_is_another_matter(identity: str | None) -> None:
     pending = requests(None)
     assert pending.take(reply(None, identity), OWN) is None
     assert len(pending) == 1
+
+
+def test_nothing_answers_a_request_that_has_not_left_yet() -> None:
+    """P02: an id that was guessed, or chosen by the user, answers nothing before it was seen on the wire."""
+    sent: set[str] = set()
+    pending: Requests[str] = Requests(10, sent.__contains__)
+    pending.add("a", "juliet@example.org", "asker")
+    assert pending.take(reply("juliet@example.org"), OWN) is None
+    assert len(pending) == 1
+    sent.add("asker")
+    assert pending.take(reply("juliet@example.org"), OWN) == "asker"
 
 
 def test_the_first_of_two_replies_counts() -> None:

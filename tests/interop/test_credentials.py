@@ -90,11 +90,13 @@ def secrets_of(config: Config, wire: Wire) -> dict[str, str]:
     """All that must not be shown."""
     proofs = wire.proofs()
     assert proofs, "nothing was seen on the wire: this test would prove nothing"
+    password = config.password
+    assert isinstance(password, str)
     plain = {
-        "the password": config.password,
-        "its base64": base64.b64encode(config.password.encode()).decode().rstrip("="),
-        "PLAIN": base64.b64encode(f"\0{config.login}\0{config.password}".encode()).decode(),
-        "its hexadecimal": config.password.encode().hex(),
+        "the password": password,
+        "its base64": base64.b64encode(password.encode()).decode().rstrip("="),
+        "PLAIN": base64.b64encode(f"\0{config.login}\0{password}".encode()).decode(),
+        "its hexadecimal": password.encode().hex(),
     }
     return plain | proofs
 

@@ -285,7 +285,8 @@ def check_sslsuccess() -> None:
 
 def check_mechanism() -> None:
     for event in (Event.PCJ_AUTHNEGOTIATE, Event.PCJ_AUTHSUCCESS):
-        assert whole_life().one(event).detail["mechanism"] == "SCRAM-SHA-512"
+        assert whole_life().one(event).detail["mechanism"] == "SCRAM-SHA-512-PLUS"
+        assert whole_life().one(event).detail["binding"] == "tls-server-end-point"
 
 
 def check_bindsuccess() -> None:

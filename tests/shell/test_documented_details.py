@@ -281,8 +281,19 @@ async def _unsent(hear: Callable[[Broker], Broker]) -> None:
         await turns()
 
 
+async def _small_server(hear: Callable[[Broker], Broker]) -> None:
+    async with server(options=ServerOptions(starttls="none", direct_tls_port=None, announced_max_bytes=10_000)) as at:
+        broker = hear(client(at.client_port, on_ready="send"))
+        large = ping(to=TO)
+        large.set("id", "x" * 10_000)
+        asked = broker.return_to_sender(large)
+        async with broker:
+            assert isinstance(asked.exception(), RequestError)
+
+
 RUNS: tuple[Callable[[Callable[[Broker], Broker]], Awaitable[None]], ...] = (
     _each_type, _no_session, _failures, _looked_up, _lost, _requests, _handlers, _full, _unsent,
+    _small_server,
 )  # fmt: skip
 
 

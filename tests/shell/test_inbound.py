@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import xml.etree.ElementTree as ET
 from typing import Any
 
 import pytest
 
-from pcj import Event, Status
-from pcj.errors import ConnectionFailed
+from pcj import Event, Status, message
+from pcj.errors import ConnectionFailed, QueueFull
 from tests.shell.links import DOMAIN, Record, Wire, component, run, scripted, turns
 
 FROM = f"from='romeo@localhost/x' to='{DOMAIN}'"
@@ -303,3 +304,120 @@ def test_the_streams_own_bookkeeping_is_no_node_of_the_users(element: str, versi
     assert kinds(record) == ["NODE_IGNORED"]
     assert sent == []
     assert record.one(Event.NODE_IGNORED).detail["reason"] == "stream management was not agreed on"
+
+
+# ---- answers of the broker's own are bounded (P10)
+
+
+def pings(count: int, start: int = 0) -> str:
+    return "".join(f"<iq type='get' id='p{number}' {FROM}>{PING}</iq>" for number in range(start, start + count))
+
+
+def stalled(count: int, **options: Any) -> tuple[Record, str, list[int]]:
+    """A peer that asks `count` times while the network takes nothing, and then says <go/>; the user outputs before."""
+    came: list[str] = []
+    waiting: list[int] = []
+    records: list[Record] = []
+
+    async def main() -> None:
+        asked, go = asyncio.Event(), asyncio.Event()
+
+        async def script(wire: Wire) -> None:
+            await wire.component()
+            await asked.wait()
+            wire.send(pings(count) + "<message from='a@localhost' to='x'/>")
+            await go.wait()
+            wire.send(pings(1, start=count))
+            came.append(await wire.close())
+
+        async with scripted(script) as at:
+            broker = component(at.port, **options)
+            record = Record(broker)
+            records.append(record)
+            came_in = broker.events(Event.PCJ_NODERECEIVED)
+            async with broker:
+                connection = broker._link.connection
+                assert connection is not None
+                connection.pause_writing()
+                asked.set()
+                await anext(came_in)
+                waiting.append(broker.queue)
+                broker.output(message(to="a@localhost", body="the user's"))
+                connection.resume_writing()
+                await turns()
+                go.set()
+                await broker.wait_for(Event.IQ_ANSWERED)
+        record.check()
+        waiting.append(len(record.of(Event.WARNING)))
+
+    run(main)
+    return records[0], came[0], waiting
+
+
+@pytest.mark.parametrize(
+    ("asked", "options", "answered"),
+    [
+        (5, {"max_auto_replies": 5}, 5),
+        (6, {"max_auto_replies": 5}, 5),
+        (1000, {"max_auto_replies": 5}, 5),
+        (100, {}, 100),
+        (101, {}, 100),
+        (60, {"queue_max_nodes": 100}, 50),  # half of the room is always left to the user
+    ],
+)
+def test_no_more_answers_of_ours_wait_than_may_and_one_warning_says_so(
+    asked: int, options: dict[str, Any], answered: int
+) -> None:
+    record, came, (waiting, warnings) = stalled(asked, **options)
+    assert waiting == answered
+    assert came.count("<iq ") == answered + 1
+    assert came.index("the user's") < came.index(f'id="p{asked}"')
+    assert warnings == (1 if asked > answered else 0)
+    for warning in record.of(Event.WARNING):
+        assert "answer of ours could not be sent" in str(warning.detail["what"])
+        assert f"{answered} answers of the broker's own wait; max_auto_replies allows no more" in str(warning.error)
+
+
+def test_a_burst_that_the_network_takes_is_answered_whole() -> None:
+    """The bound is of what waits, not of what is asked."""
+    record, sent = exchange(pings(50), max_auto_replies=3)
+    assert [node.get("id") for node in sent] == [f"p{number}" for number in range(50)]
+    assert not record.of(Event.WARNING)
+
+
+def test_a_warning_of_a_flood_comes_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    warned: list[str] = []
+
+    async def main() -> None:
+        async with scripted(lambda wire: wire.component()) as at:
+            broker = component(at.port)
+            inbound = broker._inbound
+            broker.subscribe(Event.WARNING, lambda status: warned.append(str(status.detail["what"])))
+            monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now[0])
+            for later in (0.0, 0.5, 0.99, 1.0, 1.5):
+                now[0] = 100.0 + later
+                inbound._leave_unanswered(ET.Element("iq"), QueueFull("full"))
+            monkeypatch.undo()
+
+    run(main)
+    said = "answers, this the last of them, of ours could not be sent"
+    assert warned == ["an answer of ours could not be sent", f"3 {said}"]
+
+
+@pytest.mark.parametrize(("size", "answered"), [(1000, True), (16_000, True), (17_000, False), (200_000, False)])
+def test_an_answer_that_would_repeat_a_huge_id_is_not_sent(size: int, answered: bool) -> None:
+    """P06: a peer chooses the id, and would choose how much we send."""
+    identity = "i" * size
+    record, sent = exchange(f"<iq type='get' id='{identity}' {FROM}>{PING}</iq>")
+    assert [node.get("id") for node in sent] == [identity] * answered
+    assert len(record.of(Event.IQ_ANSWERED)) == answered
+    assert len(record.of(Event.WARNING)) == (not answered)
+
+
+def test_a_bounced_answer_of_ours_is_not_answered() -> None:
+    """P11."""
+    error = "<error type='cancel'><service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>"
+    record, sent = exchange(f"<iq type='error' id='p1' {FROM}>{error}</iq><iq type='result' id='p2' {FROM}/>")
+    assert sent == []
+    assert not record.of(Event.IQ_ANSWERED)

@@ -191,6 +191,108 @@ def test_a_reply_from_another_sender_or_with_another_id_is_an_ordinary_node() ->
     run(main)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"from": "mallory@localhost/x"},
+        {"from": "localhost"},
+        {"from": DOMAIN},
+        {"from": "romeo@localhost"},
+        {"from": "romeo@localhost/X"},
+        {"from": ""},
+        {"from": "@"},
+        {"from": "r" * 100_000},
+        {"id": ""},
+        {"id": "R1"},
+        {"id": "r1 "},
+        {"id": "r" * 100_000},
+        {"type": "get"},
+        {"type": "set"},
+        {"type": "RESULT"},
+        {"type": ""},
+    ],
+    ids=lambda said: " ".join(f"{name}={value:.20}" for name, value in said.items()),
+)
+def test_what_only_resembles_a_reply_is_none(said: dict[str, str]) -> None:
+    """P01, P04, P06: the asker still waits, and the real reply comes to him."""
+
+    async def main() -> None:
+        async with silent(unhandled_iq="ignore") as (broker, peer, record):
+            request = ask(broker)
+            await turns()
+            received = broker.events(Event.PCJ_NODERECEIVED)
+            peer.say(**{"id": "r1", **said})
+            await anext(received)
+            assert not request.done()
+            peer.say(id="r1", type="result")
+            assert (await request).get("type") == "result"
+            assert record.names.count("RTS_FINISH") == 1
+
+    run(main)
+
+
+@pytest.mark.parametrize("second", ["result", "error"])
+def test_of_two_replies_the_first_counts_and_the_second_is_an_ordinary_node(second: str) -> None:
+    """P03."""
+
+    async def main() -> None:
+        async with silent() as (broker, peer, record):
+            received = broker.events(Event.PCJ_NODERECEIVED)
+            request = ask(broker)
+            await turns()
+            peer.say(id="r1", type="result")
+            peer.say(id="r1", type=second)
+            status = await anext(received)
+            assert status.node is not None
+            assert status.node.get("type") == second
+            assert (await request).get("type") == "result"
+            assert record.names.count("RTS_FINISH") == 1
+            assert not record.of(Event.IQ_ANSWERED)
+
+    run(main)
+
+
+def test_a_reply_that_comes_before_its_request_was_sent_is_none() -> None:
+    """P02."""
+
+    async def main() -> None:
+        async with silent() as (broker, peer, _):
+            connection = broker._link.connection
+            assert connection is not None
+            connection.pause_writing()
+            request = ask(broker)
+            received = broker.events(Event.PCJ_NODERECEIVED)
+            peer.say(id="r1")
+            await anext(received)
+            assert not request.done()
+            connection.resume_writing()
+            peer.say(id="r1")
+            assert (await request).get("id") == "r1"
+
+    run(main)
+
+
+def test_ids_of_ours_cannot_be_guessed_from_those_before() -> None:
+    """P02: 192 random bits each, and nothing that counts."""
+
+    async def main() -> None:
+        broker = component(closed_port())
+        queued = broker.events(Event.PCJ_NODEQUEUED)
+        ids = []
+        for _ in range(200):
+            broker.output(ping(to=PEER))
+            node = (await anext(queued)).node
+            assert node is not None
+            ids.append(node.get("id", ""))
+        broker.halt()
+        assert len(set(ids)) == 200
+        assert {len(identity) for identity in ids} == {32}
+        columns = [set(column) for column in zip(*ids, strict=True)]
+        assert min(len(column) for column in columns) > 30  # of 64 letters each; 61 are to be expected of 200
+
+    run(main)
+
+
 def test_the_same_id_may_wait_for_two_peers_but_not_twice_for_one() -> None:
     async def main() -> None:
         async with silent() as (broker, peer, record):

@@ -40,14 +40,14 @@ def node_in_brief(node: Node, left_out: frozenset[str] = _ID, depth: int = 1) ->
 
     It is escaped, and no XML to be parsed again: `<message chat to=juliet@example.org> "good day"`.
     """
-    name = shown(node.tag.rpartition("}")[2])
+    name = _short(node.tag.rpartition("}")[2])
     if node.tag.startswith(_STREAM):
         name, left_out = f"stream:{name}", _ID
     start = f"<{name}"
     for key in sorted(node.keys(), key=lambda key: (key != "type", key != "to")):
         if key not in left_out:
             value = _short(node.get(key, ""))
-            start += f" {value}" if key == "type" else f" {shown(key.rpartition('}')[2])}={value}"
+            start += f" {value}" if key == "type" else f" {_short(key.rpartition('}')[2])}={value}"
     parts = [f"{start}>"]
     text = _short((node.text or "").strip())
     if text:

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 __all__ = ["shown", "shown_json"]
+
+# Default_Ignorable_Code_Point (Unicode, DerivedCoreProperties) where Python counts it as printable, and the blank of
+# Braille: a name with one of these looks like another's.
+_UNSEEN: Final = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 
 
 def shown(text: str) -> str:
-    """`text` on one line, with whatever is not printable written as an escape: controls (those of ANSI sequences among
-    them), directions (bidi), line separators, invisible and private characters, lone surrogates.
+    """`text` on one line, with whatever cannot be seen written as an escape: controls (those of ANSI sequences among
+    them), directions (bidi), line separators, blanks but the usual one, invisible and private characters, lone
+    surrogates.
     """
-    if text.isprintable():
+    if _is_plain(text):
         return text
-    return "".join(character if character.isprintable() else _escape(character) for character in text)
+    return "".join(character if _is_plain(character) else _escape(character) for character in text)
 
 
 def shown_json(line: str) -> str:
     """The same for one line of JSON, by JSON's own escapes: such characters stand only inside its strings."""
-    if line.isprintable():
+    if _is_plain(line):
         return line
-    return "".join(character if character.isprintable() else _json_escape(character) for character in line)
+    return "".join(character if _is_plain(character) else _json_escape(character) for character in line)
+
+
+def _is_plain(text: str) -> bool:
+    return text.isprintable() and (text.isascii() or _UNSEEN.search(text) is None)
 
 
 def _escape(character: str) -> str:

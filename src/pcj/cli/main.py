@@ -8,6 +8,7 @@ import sys
 from io import TextIOWrapper
 
 from pcj.cli.escape import shown
+from pcj.cli.memory import keep_private
 
 __all__ = ["main"]
 
@@ -31,6 +32,7 @@ def main() -> None:
     Exit codes: 0 it did what was asked for; 1 it failed; 2 it was asked for in a way that cannot be; 130 Ctrl-C;
     143 SIGTERM.
     """
+    keep_private()  # before any command can have a password
     for name in _NEEDED:
         try:
             importlib.import_module(name)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
-import textwrap
 from typing import Final, Protocol
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -22,6 +23,7 @@ __all__ = ["Display", "JsonLines", "Timeline", "make_console"]
 _TIME_WIDTH: Final = 7
 _EVENT_WIDTH: Final = max(len(event) for event in Event)
 _INDENT: Final = _TIME_WIDTH + _EVENT_WIDTH + 4
+_COLUMNS: Final = re.compile(" {2,}")
 #: Below this the columns would be of no use; longer lines then wrap where the terminal wraps them.
 _MIN_WIDTH: Final = 60
 
@@ -121,7 +123,8 @@ class Timeline:
             self._early.clear()
 
     def note(self, text: str) -> None:
-        self._output.print(Text(shown(text)))
+        # Without the columns that only a line of events has: a word of a server's may come to stand at a line's begin.
+        self._output.print(Text(_COLUMNS.sub(" ", shown(text))))
 
     def table(self, table: Table) -> None:
         self._output.print(table)
@@ -133,9 +136,13 @@ class Timeline:
         said = detail_of(status, self._said)
         if status.error is not None and status.event != Event.ATTEMPT:
             self._said = sentence_of(status.error)
-        if status.error is None and len(said) > room:
-            said = said[: room - 3] + "..."  # one line; only an error is worth as many as it takes
-        lines = textwrap.wrap(said, room) or [""]
+        # By cells: a line of wide characters that the terminal itself had to break could begin the next one with what
+        # looks like an event.
+        if status.error is None and cell_len(said) > room:
+            said = (
+                set_cell_size(said, room - 3).rstrip() + "..."
+            )  # one line; only an error is worth as many as it takes
+        lines = [line.plain.rstrip() for line in Text(said).wrap(self._output.console, room)] or [""]
         line = Text()
         line.append(_time(status.at - origin).rjust(_TIME_WIDTH), "dim")
         line.append("  ")

@@ -8,10 +8,10 @@ from typing import TypeAlias
 
 from pcj.errors import Phase, ProtocolError
 from pcj.events import NO_DETAIL
-from pcj.protocol.steps import Compute, Session
+from pcj.protocol.steps import AskPassword, Compute, Session
 from pcj.stanza import Node
 
-__all__ = ["Action", "BeginTls", "Compute", "Established", "Failed", "Fire", "Write"]
+__all__ = ["Action", "AskPassword", "BeginTls", "Compute", "Established", "Failed", "Fire", "Write"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,4 +64,4 @@ class Failed:
     header_sent: bool
 
 
-Action: TypeAlias = Write | Fire | BeginTls | Compute | Established | Failed
+Action: TypeAlias = Write | Fire | BeginTls | AskPassword | Compute | Established | Failed

@@ -7,6 +7,7 @@ from collections.abc import Generator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from pcj.config import Config
 from pcj.errors import ConfigError, JidError, ProtocolError, Retry
 from pcj.events import Event
 from pcj.jid import JID
@@ -18,6 +19,7 @@ from pcj.xmlstream import StreamHeader
 __all__ = [
     "FEATURES",
     "ask",
+    "check_password",
     "is_reply",
     "name_of",
     "open_stream",
@@ -28,9 +30,12 @@ __all__ = [
     "require_id",
     "salted_digest",
     "unexpected",
+    "warn_of_listeners",
 ]
 
 FEATURES = f"{{{STREAMS}}}features"
+#: Log-ins that show the password itself.
+_SHOWING: Final = ("PLAIN", "plaintext")
 NO_SENTENCES: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -83,12 +88,24 @@ def unexpected(node: Node, expected: str) -> ProtocolError:
     )
 
 
-def require_id(header: StreamHeader, what: str) -> Generator[Step, Any, None]:
+def warn_of_listeners(negotiation: Negotiation, what: str) -> Generator[Step, Any, None]:
+    """Say it where a secret, or what it can be guessed from, is about to leave the machine in the clear."""
+    if negotiation.tls is None and not negotiation.loopback:
+        shows = "the password itself" if what in _SHOWING else "what the password can be guessed from"
+        text = f"the log-in ({what}) shows {shows} to whoever listens on the way: there is no TLS on this link"
+        yield Publish(Event.WARNING, detail={"what": text})
+
+
+def require_id(negotiation: Negotiation, header: StreamHeader, what: str) -> Generator[Step, Any, None]:
     """A stream id salts the digest; without one it would be the same each time, and could be replayed for ever.
 
     Prosody gives none where it ends the stream at once: then the next element is its reason.
     """
     if header.id:
+        if header.id == negotiation.memory.stream_id:
+            text = f"the server gave the stream id of the last connection again, so our {what} is the same as before"
+            yield Publish(Event.WARNING, detail={"what": text})
+        negotiation.memory.stream_id = header.id
         return
     yield Receive("a stream id, or the reason why there is none")
     raise ProtocolError(
@@ -97,6 +114,16 @@ def require_id(header: StreamHeader, what: str) -> Generator[Step, Any, None]:
         came="no id",
         retry=Retry.FATAL,
     )
+
+
+def check_password(config: Config) -> None:
+    """A link whose log-in is made from the password, and nothing else, needs one.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if config.password is None:
+        raise ConfigError(f"{config.connection_type} needs a password")
 
 
 def salted_digest(stream_id: str, secret: str) -> str:

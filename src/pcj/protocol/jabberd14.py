@@ -8,10 +8,10 @@ from pcj.config import JABBERD14_COMPONENT as NAME
 from pcj.errors import ProtocolError
 from pcj.events import Event
 from pcj.namespaces import COMPONENT_ACCEPT
-from pcj.protocol.common import name_of, receive, require_id, salted_digest
+from pcj.protocol.common import check_password, name_of, receive, require_id, salted_digest, warn_of_listeners
 from pcj.protocol.dialect import Dialect, register_dialect
 from pcj.protocol.opening import open_secured
-from pcj.protocol.steps import Negotiation, Program, Publish, Send, Session
+from pcj.protocol.steps import AskPassword, Negotiation, Program, Publish, Send, Session
 
 __all__ = ["JABBERD14_DIALECT"]
 
@@ -21,9 +21,10 @@ def negotiate(negotiation: Negotiation) -> Program:
     config = negotiation.config
     header = yield from open_secured(negotiation)
     yield Publish(Event.PCJ_AUTHNEGOTIATE, detail={"mechanism": "handshake"})
-    yield from require_id(header, "handshake")
+    yield from require_id(negotiation, header, "handshake")
+    yield from warn_of_listeners(negotiation, "handshake")
     handshake = ET.Element(f"{{{negotiation.xmlns}}}handshake")
-    handshake.text = salted_digest(header.id, config.password)
+    handshake.text = salted_digest(header.id, (yield AskPassword()))
     yield Send(handshake, secret=True)
     reply = yield from receive("<handshake/>")
     if reply.tag != handshake.tag:
@@ -39,5 +40,13 @@ def negotiate(negotiation: Negotiation) -> Program:
     return Session(jid=str(config.account), sid=header.id)
 
 
-JABBERD14_DIALECT = Dialect(NAME, negotiate, COMPONENT_ACCEPT, component=True, tls_on_loopback=False, default_port=5347)
+JABBERD14_DIALECT = Dialect(
+    NAME,
+    negotiate,
+    COMPONENT_ACCEPT,
+    component=True,
+    tls_on_loopback=False,
+    default_port=5347,
+    check=check_password,
+)
 register_dialect(JABBERD14_DIALECT)

@@ -70,7 +70,7 @@ def negotiate(negotiation: Negotiation) -> Program:
             retry=Retry.SLOW if error == "409" else Retry.FATAL,
         )
     yield Publish(Event.PCJ_BINDSUCCESS, detail={"jid": domain})
-    return Session(jid=domain, sid=progress.header.id, envelope=RouteEnvelope(domain))
+    return Session(jid=domain, sid=progress.header.id, envelope=RouteEnvelope(domain), limits=progress.limits)
 
 
 class RouteEnvelope:

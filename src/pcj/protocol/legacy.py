@@ -8,10 +8,19 @@ from pcj.config import LEGACY as NAME
 from pcj.errors import ProtocolError, Retry
 from pcj.events import Event
 from pcj.namespaces import CLIENT, IQ_AUTH
-from pcj.protocol.common import is_reply, receive, refusal, require_id, salted_digest, unexpected
+from pcj.protocol.common import (
+    check_password,
+    is_reply,
+    receive,
+    refusal,
+    require_id,
+    salted_digest,
+    unexpected,
+    warn_of_listeners,
+)
 from pcj.protocol.dialect import Dialect, register_dialect
 from pcj.protocol.opening import open_secured
-from pcj.protocol.steps import Negotiation, Program, Publish, Send, Session
+from pcj.protocol.steps import AskPassword, Negotiation, Program, Publish, Send, Session
 from pcj.stanza import IQ, error_condition, iq
 
 __all__ = ["LEGACY_DIALECT"]
@@ -24,15 +33,17 @@ def negotiate(negotiation: Negotiation) -> Program:
     config = negotiation.config
     account = config.account
     header = yield from open_secured(negotiation)
-    yield Publish(Event.PCJ_AUTHNEGOTIATE, detail={"mechanism": "plaintext" if config.plaintext else "digest"})
+    mechanism = "plaintext" if config.plaintext else "digest"
+    yield Publish(Event.PCJ_AUTHNEGOTIATE, detail={"mechanism": mechanism})
+    yield from warn_of_listeners(negotiation, mechanism)
     resource = config.wanted_resource or f"pcj-{negotiation.token()[:10]}"
     query = ET.Element(_QUERY)
     fields = {"username": config.login}
     if config.plaintext:
-        fields["password"] = config.password
+        fields["password"] = yield AskPassword()
     else:
-        yield from require_id(header, "digest")
-        fields["digest"] = salted_digest(header.id, config.password)
+        yield from require_id(negotiation, header, "digest")
+        fields["digest"] = salted_digest(header.id, (yield AskPassword()))
     fields["resource"] = resource
     for name, text in fields.items():
         ET.SubElement(query, f"{{{IQ_AUTH}}}{name}").text = text
@@ -73,5 +84,5 @@ def _retry(kind: str, condition: str) -> Retry:
     return Retry.FAST if passing else Retry.FATAL
 
 
-LEGACY_DIALECT = Dialect(NAME, negotiate, CLIENT, tls_on_loopback=False)
+LEGACY_DIALECT = Dialect(NAME, negotiate, CLIENT, tls_on_loopback=False, check=check_password)
 register_dialect(LEGACY_DIALECT)

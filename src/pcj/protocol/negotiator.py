@@ -16,9 +16,10 @@ from pcj.namespaces import STREAMS
 from pcj.protocol.actions import Action, BeginTls, Established, Failed, Fire, Write
 from pcj.protocol.dialect import Dialect
 from pcj.protocol.features.starttls import begin_tls
-from pcj.protocol.redact import credentials, redacted, repeated, scrub, scrubbed, secrets_of, shown
+from pcj.protocol.redact import credentials, forms_of, redacted, repeated, scrub, scrubbed, secrets_of, shown
 from pcj.protocol.retry import OPEN_STREAM, words_of
 from pcj.protocol.steps import (
+    AskPassword,
     Compute,
     Enter,
     Hold,
@@ -34,9 +35,10 @@ from pcj.protocol.steps import (
     TlsFacts,
 )
 from pcj.protocol.wrong_port import not_xmpp, other_kind
+from pcj.sasl.memory import Memory
 from pcj.serialize import serialize
 from pcj.stanza import Node
-from pcj.xmlstream import Limits, NegotiatingParser, StreamClosed, StreamHeader
+from pcj.xmlstream import NegotiatingParser, StreamClosed, StreamHeader, limits_of
 from pcj.xmlstream.framing import STREAM_ERROR_TAG, stream_error_condition, stream_header, stream_header_node
 
 __all__ = ["Negotiator"]
@@ -134,14 +136,24 @@ class Negotiator:
 
     Args:
         config, dialect: what to negotiate. token: makes an unguessable ASCII token. loopback: whether the connection
-            stays on this machine.
+            stays on this machine. memory: of the broker's log-ins before; a new one for a broker's first.
+
+    Attributes:
+        secrets: what a server may repeat and nobody else may see: the password, and each credential that was sent.
     """
 
-    def __init__(self, config: Config, dialect: Dialect, *, token: Callable[[], str], loopback: bool) -> None:
+    def __init__(
+        self,
+        config: Config,
+        dialect: Dialect,
+        *,
+        token: Callable[[], str],
+        loopback: bool,
+        memory: Memory | None = None,
+    ) -> None:
         self._config = config
         self._domain = config.account.domain
-        limits = Limits(config.max_stanza_bytes, config.max_depth, config.max_elements)
-        self._parser = NegotiatingParser(limits)
+        self._parser = NegotiatingParser(limits_of(config))
         self._timeouts = {
             Phase.TLS: config.tls_timeout,
             Phase.STREAM: config.stream_timeout,
@@ -155,14 +167,15 @@ class Negotiator:
             component=dialect.component,
             tls_required=dialect.tls_required(config, loopback=loopback),
             token=token,
+            loopback=loopback,
+            memory=memory if memory is not None else Memory(),
         )
         self._program: Program | None = self._whole(dialect)
         self._wanted: Step | None = None
         self._header: StreamHeader | None = None
         self._header_sent = False
         self._early: list[Node] = []
-        # What a server may repeat and nobody else may see: the password, and each credential that was sent.
-        self._secrets = secrets_of(config)
+        self.secrets = secrets_of(config)
         self._heard = bytearray()  # the last that came, to see whether any of them was repeated
         self._actions: list[Action] = []
         self._now = 0.0
@@ -194,7 +207,7 @@ class Negotiator:
         del self._heard[:-MAX_HEARD]
         if isinstance(self._wanted, StartTls):
             return self._proceed(self._refuse_leftover, "TLS")
-        if isinstance(self._wanted, Compute):
+        if isinstance(self._wanted, Compute | AskPassword):
             if len(self._parser.leftover) > self._config.max_stanza_bytes:
                 return self._fail(_too_much_early())
             return []
@@ -224,6 +237,18 @@ class Negotiator:
         self._now = now
         return self._advance(result)
 
+    def password_given(self, password: object, now: float) -> list[Action]:
+        """What `Config.password` supplied, after `AskPassword`."""
+        if self._program is None or not isinstance(self._wanted, AskPassword):
+            return []
+        self._now = now
+        if not isinstance(password, str):
+            what = f"the function that supplies the password must give a str, not {type(password).__name__}"
+            return self._fail(ProtocolError(what, expected="a str", came=type(password).__name__, retry=Retry.FATAL))
+        self._negotiation.memory.secrets = forms_of(password)
+        self.secrets |= self._negotiation.memory.secrets
+        return self._advance(password)
+
     def failed(self, error: ProtocolError, now: float) -> list[Action]:
         """The shell could not go on: TLS failed, the socket did."""
         if self._program is None:
@@ -240,6 +265,9 @@ class Negotiator:
         if self._deadline is None or now < self._deadline:
             return []
         seconds = self._timeout(self.phase)
+        if isinstance(self._wanted, AskPassword):
+            what = f"the function that supplies the password gave none within {seconds:g} s"
+            return self.failed(ProtocolError(what, expected="the password", came="nothing", retry=Retry.SLOW), now)
         return self.failed(
             ProtocolError(
                 f"no answer within {seconds:g} s in the phase '{self.phase}': we waited for {self._awaited()}"
@@ -264,6 +292,8 @@ class Negotiator:
                 return "the TLS handshake"
             case Compute():
                 return "our own computation"
+            case AskPassword():
+                return "the function that supplies the password"
             case _:
                 return "the server"
 
@@ -296,8 +326,10 @@ class Negotiator:
                 if isinstance(step, Publish):
                     self._publish(step)
                 elif isinstance(step, Send):
+                    if step.first:
+                        self._refuse_leftover("our log-in")
                     data = serialize(step.node, self._negotiation.xmlns)
-                    self._secrets.update(credentials(step.node, secret=step.secret))
+                    self.secrets.update(credentials(step.node, secret=step.secret))
                     self._actions.append(Write(data))
                     self._actions.append(Fire(Event.PCJ_NODESENT, redacted(step.node, secret=step.secret)))
                 elif isinstance(step, Receive):
@@ -326,7 +358,9 @@ class Negotiator:
                     self._refuse_leftover("TLS")
                     self._actions.append(BeginTls())
                     return self._give()
-                elif isinstance(step, Compute):
+                elif isinstance(step, AskPassword) and isinstance(self._config.password, str):
+                    value = self._config.password
+                elif isinstance(step, Compute | AskPassword):
                     self._actions.append(step)
                     return self._give()
                 else:
@@ -376,8 +410,8 @@ class Negotiator:
         if item is not None and item.tag == STREAM_ERROR_TAG:
             error = stream_error_received(item, self._config.account)
             error.expected = self._expected()
-            scrub(error, repeated(self._secrets, self._heard))
-            item = scrubbed(item, self._secrets)
+            scrub(error, repeated(self.secrets, self._heard))
+            item = scrubbed(item, self.secrets)
             # After a *NEGOTIATE the phase's own event follows; before it this one stands alone (event-order C3).
             self._actions.append(Fire(Event.STREAM_ERROR, item, error, {"phase": str(self.phase)}))
             raise error
@@ -394,7 +428,7 @@ class Negotiator:
         sender = header.attributes.get("from")
         if sender is not None and not self._negotiation.component and not same_address(sender, self._domain):
             what = f"the server's header is from {sender!r:.100}, not from {self._domain!r}"
-            self._actions.append(Fire(Event.WARNING, detail={"what": shown(what, self._secrets)}))
+            self._actions.append(Fire(Event.WARNING, detail={"what": shown(what, self.secrets)}))
 
     def _publish(self, step: Publish) -> None:
         if step.event in _PHASES:
@@ -445,7 +479,9 @@ class Negotiator:
             except Exception:  # noqa: S110
                 pass  # a fault of the dialect's while it ends; the failure that is told came first
         self._deadline = None
-        scrub(error, repeated(self._secrets, self._heard))
+        if phase is Phase.AUTHENTICATE:
+            self._negotiation.memory.forget()
+        scrub(error, repeated(self.secrets, self._heard))
         if not (phase is Phase.STREAM and isinstance(error, StreamErrorReceived)):  # that was fired as it came
             self._actions.append(Fire(_FAILURES.get(phase, Event.STREAM_ERROR), None, error, {"phase": str(phase)}))
         # A stream error is never answered with one (RFC 6120 4.9.1.1).

@@ -12,7 +12,7 @@ from pcj.errors import ProtocolError, StreamErrorReceived, printable
 from pcj.namespaces import CLIENT, COMPONENT_ACCEPT, IQ_AUTH, IQ_REGISTER, SASL, SASL2
 from pcj.stanza import Node
 
-__all__ = ["credentials", "redacted", "repeated", "said_in", "scrub", "scrubbed", "secrets_of", "shown"]
+__all__ = ["credentials", "forms_of", "redacted", "repeated", "said_in", "scrub", "scrubbed", "secrets_of", "shown"]
 
 REDACTED = "[redacted]"
 #: Characters; a shorter text is in every other sentence by chance, and no secret.
@@ -36,7 +36,7 @@ _CREDENTIALS = frozenset(
 )
 _SASL = tuple(f"{{{namespace}}}" for namespace in (SASL, SASL2))
 # SCRAM's proof (RFC 5802 7), DIGEST-MD5's response (RFC 2831 2.1.2), PLAIN's password (RFC 4616 2).
-_PROOF = re.compile(r"(?:(?:^|,)(?:p|response)=|\0.*\0)([^,]+)")
+_PROOF = re.compile(r"(?:,p=|(?:^|,)response=|\0.*\0)([^,]+)")
 
 
 def redacted(node: Node, *, secret: bool = False) -> Node:
@@ -95,8 +95,13 @@ def shown(text: str, secrets: Collection[str]) -> str:
 
 
 def secrets_of(config: Config) -> set[str]:
-    """What a server may repeat of a link's own and nobody else may see: the password, as it is and as SASL sends it."""
-    return {config.password, base64.b64encode(config.password.encode("utf-8", "surrogatepass")).decode()}
+    """What a server may repeat of a link's own and nobody else may see: the password, where the options hold it."""
+    return forms_of(config.password) if isinstance(config.password, str) else set()
+
+
+def forms_of(password: str) -> set[str]:
+    """A password as it is and as SASL sends it."""
+    return {password, base64.b64encode(password.encode("utf-8", "surrogatepass")).decode()}
 
 
 def said_in(node: Node) -> bytes:

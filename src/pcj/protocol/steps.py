@@ -8,10 +8,12 @@ from typing import Any, Protocol, TypeAlias
 
 from pcj.config import Config
 from pcj.errors import Phase
+from pcj.sasl.memory import Memory
 from pcj.sasl.steps import Compute
 from pcj.stanza import Node
 
 __all__ = [
+    "AskPassword",
     "Compute",
     "Enter",
     "Envelope",
@@ -25,12 +27,17 @@ __all__ = [
     "Session",
     "StartTls",
     "Step",
+    "StreamLimits",
     "TlsFacts",
 ]
 
 
 class TlsFacts(Protocol):
-    """What is known of a TLS session once its certificate was accepted."""
+    """What is known of a TLS session once its certificate was accepted.
+
+    `bindings` are the channel bindings that can be had of it, by the name of their type, the best first;
+    `own_addresses` the JIDs in our client certificate (XmppAddr, RFC 6120 13.7.1.4), if there is one.
+    """
 
     @property
     def version(self) -> str: ...
@@ -40,6 +47,10 @@ class TlsFacts(Protocol):
     def name(self) -> str: ...
     @property
     def verified(self) -> bool: ...
+    @property
+    def bindings(self) -> Mapping[str, bytes]: ...
+    @property
+    def own_addresses(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +68,15 @@ class OpenStream:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send an element. With `secret` the event shows a copy without its texts; known credentials always do."""
+    """Send an element. With `secret` the event shows a copy without its texts; known credentials always do.
+
+    With `first`, bytes of the peer's that are left over are an error, as for `OpenStream`: what it has said already is no
+    answer to what we have not sent.
+    """
 
     node: Node
     secret: bool = False
+    first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +89,11 @@ class Receive:
 @dataclass(frozen=True, slots=True)
 class StartTls:
     """Begin TLS on the connection; sent back: its `TlsFacts`. Bytes left over are an error, as for `OpenStream`."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskPassword:
+    """Ask for the account's password; sent back: the str. `Config.password` may be a function that supplies it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +119,7 @@ class Hold:
     node: Node
 
 
-Step: TypeAlias = OpenStream | Send | Receive | StartTls | Enter | Publish | Hold | Compute
+Step: TypeAlias = OpenStream | Send | Receive | StartTls | AskPassword | Enter | Publish | Hold | Compute
 
 
 class Envelope(Protocol):
@@ -112,16 +133,31 @@ class Envelope(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """What the server announced (XEP-0478), each None where it did not.
+
+    Attributes:
+        max_bytes: of one element that it takes, as it goes onto the wire. idle_seconds: how long it hears nothing from
+            us before it looks whether we live, or ends the stream.
+    """
+
+    max_bytes: int | None = None
+    idle_seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
     """What a dialect returns: the link is fully initialised.
 
     Attributes:
-        jid: who we are now. sid: the stream's id. envelope: how stanzas are wrapped, or None.
+        jid: who we are now. sid: the stream's id. envelope: how stanzas are wrapped, or None. limits: what the server
+            takes, or None where it did not say.
     """
 
     jid: str
     sid: str
     envelope: Envelope | None = None
+    limits: StreamLimits | None = None
 
 
 Program: TypeAlias = Generator[Step, Any, Session]
@@ -134,7 +170,8 @@ class Negotiation:
     Attributes:
         config: the options. xmlns: the content namespace of the stream. component: whether we are a component.
         tls: the facts of the TLS session, or None without one. tls_required: whether it may not go on without.
-        token: makes an unguessable ASCII token, for ids and nonces.
+        token: makes an unguessable ASCII token, for ids and nonces. loopback: whether the link stays on this machine.
+        memory: what this broker remembers of its log-ins.
     """
 
     config: Config
@@ -143,3 +180,5 @@ class Negotiation:
     tls_required: bool
     token: Callable[[], str]
     tls: TlsFacts | None = None
+    loopback: bool = False
+    memory: Memory = field(default_factory=Memory)

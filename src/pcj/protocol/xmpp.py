@@ -21,7 +21,7 @@ FEATURES = (STARTTLS, SASL, BIND, SESSION)
 def negotiate(negotiation: Negotiation) -> Program:
     """RFC 6120 4.3, 5, 6, 7."""
     progress = yield from negotiate_features(negotiation, FEATURES)
-    return Session(jid=progress.jid, sid=progress.header.id)
+    return Session(jid=progress.jid, sid=progress.header.id, limits=progress.limits)
 
 
 XMPP_DIALECT = Dialect(NAME, negotiate, CLIENT, check=check_credentials)

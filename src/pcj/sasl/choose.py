@@ -1,84 +1,249 @@
-"""Which mechanism to use: our order decides, never the server's."""
+"""Which mechanism to use, and how to bind it to TLS: our order decides, never the server's."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
+from types import MappingProxyType
+from typing import Final
 
+from pcj.sasl.anonymous import ANONYMOUS
 from pcj.sasl.digest_md5 import DIGEST_MD5
+from pcj.sasl.external import EXTERNAL
 from pcj.sasl.plain import PLAIN
-from pcj.sasl.scram import SCRAM_SHA_1, SCRAM_SHA_256, SCRAM_SHA_512
-from pcj.sasl.steps import Mechanism, quote
+from pcj.sasl.scram import (
+    PLUS,
+    SCRAM_SHA_1,
+    SCRAM_SHA_1_PLUS,
+    SCRAM_SHA_256,
+    SCRAM_SHA_256_PLUS,
+    SCRAM_SHA_512,
+    SCRAM_SHA_512_PLUS,
+)
+from pcj.sasl.steps import Channel, Guard, Mechanism, Need, quote
 
-__all__ = ["MECHANISMS", "choose", "refusal"]
+__all__ = ["MECHANISMS", "Choice", "Terms", "choose", "refusal"]
 
-MECHANISMS: tuple[Mechanism, ...] = (SCRAM_SHA_512, SCRAM_SHA_256, SCRAM_SHA_1, DIGEST_MD5, PLAIN)
+MECHANISMS: tuple[Mechanism, ...] = (
+    EXTERNAL,
+    SCRAM_SHA_512_PLUS,
+    SCRAM_SHA_256_PLUS,
+    SCRAM_SHA_1_PLUS,
+    SCRAM_SHA_512,
+    SCRAM_SHA_256,
+    SCRAM_SHA_1,
+    DIGEST_MD5,
+    PLAIN,
+    ANONYMOUS,
+)
 """All that we do, best first."""
 
 MAX_SHOWN_NAMES = 8
 """How many of the server's names one sentence repeats."""
 
 # RFC 4422 3.1: 1 to 20 of A-Z, 0-9, hyphen, underscore. Such a name is shown bare, any other is quoted.
-_NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
+_NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
+_BY_NAME: Final[Mapping[str, Mechanism]] = MappingProxyType({mechanism.name: mechanism for mechanism in MECHANISMS})
+_NO_BINDINGS: Final[Mapping[str, bytes]] = MappingProxyType({})
+
+# Where a server offers -PLUS and does not say for which types, each had one that every server must do: tls-unique
+# (RFC 5802 6.1) below TLS 1.3, tls-exporter (RFC 9266 4.2) from there on. A TLS session has but one of the two first.
+_USUAL_TYPES: Final = ("tls-unique", "tls-exporter")
 
 
-def choose(
-    offered: Sequence[str], *, secure: bool, allow_plain: bool = False, allowed: Sequence[str] | None = None
-) -> Mechanism | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What a mechanism is chosen by.
+
+    Attributes:
+        secure: whether the link is inside TLS.
+        allow_plain: whether a mechanism that gives the password away, or what it can be guessed from, may be used
+            without TLS. router: whether it is jabberd2's router that we log in to, which knows DIGEST-MD5 alone.
+        allowed: only these names, best first; None: all but ANONYMOUS, in the order of `MECHANISMS`.
+        password, certificate: whether there is one to log in with.
+        bindings: the channel bindings of the TLS session, best first. binding_types: those that the server offers
+            (XEP-0440), or None if it says nothing of them.
+        channel_binding: "prefer", "require" or "off".
+        floor: what protected the password when this account was logged in to before; nothing less is used.
+    """
+
+    secure: bool
+    allow_plain: bool = False
+    router: bool = False
+    allowed: Sequence[str] | None = None
+    password: bool = True
+    certificate: bool = False
+    bindings: Mapping[str, bytes] = field(default_factory=lambda: _NO_BINDINGS, repr=False)
+    binding_types: tuple[str, ...] | None = None
+    channel_binding: str = "prefer"
+    floor: Guard = Guard.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The mechanism that both sides do, and the channel to run it over.
+
+    Attributes:
+        mechanism, channel: for `Mechanism.exchange`. warning: what a user should know of it, or "".
+    """
+
+    mechanism: Mechanism
+    channel: Channel
+    warning: str = ""
+
+
+def choose(offered: Sequence[str], terms: Terms) -> Choice | None:
     """Choose the best mechanism that both sides do.
 
     Args:
         offered: the names the server lists, as received. Names count only when they are exactly ours: "plain" and
             " PLAIN" are other mechanisms, which we do not have.
-        secure: whether the link is inside TLS (or need not be: a Unix socket).
-        allow_plain: whether a mechanism that shows the password to whoever listens may be used without TLS.
-        allowed: only these names; None allows all of `MECHANISMS`.
+        terms: what holds here.
 
     Returns:
-        The mechanism, or None; then `refusal` says why.
+        The choice, or None; then `refusal` says why.
     """
     names = set(offered)  # Linear in a list of any length.
-    for mechanism in _usable(secure=secure, allow_plain=allow_plain, allowed=allowed):
-        if mechanism.name in names:
-            return mechanism
+    common = _common_type(offered, terms)
+    for mechanism in _ordered(terms.allowed):
+        if mechanism.name not in names or _objection(mechanism, offered, terms, common):
+            continue
+        channel, warning = _channel(mechanism, offered, terms, common)
+        return Choice(mechanism, channel, warning)
     return None
 
 
-def refusal(
-    offered: Sequence[str], *, secure: bool, allow_plain: bool = False, allowed: Sequence[str] | None = None
-) -> str:
+def refusal(offered: Sequence[str], terms: Terms) -> str:
     """Say why `choose` returned None, in words for the person who must mend it.
 
     Args:
-        offered, secure, allow_plain, allowed: as given to `choose`.
+        offered, terms: as given to `choose`.
 
     Returns:
         Sentences of bounded length; what the server wrote is escaped.
     """
     names = list(dict.fromkeys(offered))
-    ours = [mechanism.name for mechanism in _usable(secure=secure, allow_plain=allow_plain, allowed=allowed)]
-    sentences = [
-        f"The server offers {_list_remote(names)}; we allow {_join(ours) or 'none that pcj knows'}."
-        if names
-        else f"The server offers no SASL mechanism; we allow {_join(ours) or 'none that pcj knows'}."
+    common = _common_type(offered, terms)
+    ours = [
+        mechanism.name for mechanism in _ordered(terms.allowed) if not _general_objection(mechanism, offered, terms)
     ]
+    what = f"offers {_list_remote(names)}" if names else "offers no SASL mechanism"
+    sentences = [f"The server {what}; we allow {_join(ours) or 'none that pcj knows'}."]
     for mechanism in MECHANISMS:
-        if mechanism.name not in names or mechanism.name in ours:
+        if mechanism.name not in names:
             continue
-        if allowed is not None and mechanism.name not in allowed:
+        if terms.allowed is not None and mechanism.name not in terms.allowed:
             sentences.append(f"{mechanism.name} is not among the mechanisms you allow.")
-        else:
-            sentences.append(f"{mechanism.name} without TLS needs allow_plain.")
-    if names and all(name.endswith("-PLUS") for name in names):
-        sentences.append("Those in -PLUS are bound to the TLS channel (RFC 5802 6), which pcj cannot do.")
-    return " ".join(sentences)
+        elif terms.allowed is None and mechanism is ANONYMOUS:
+            sentences.append("ANONYMOUS is used only where sasl_mechanisms names it.")
+        elif objection := _objection(mechanism, offered, terms, common):
+            sentences.append(objection)
+    return " ".join(dict.fromkeys(sentences))
 
 
-def _usable(*, secure: bool, allow_plain: bool, allowed: Sequence[str] | None) -> Iterable[Mechanism]:
-    for mechanism in MECHANISMS:
-        may_be_heard = secure or allow_plain or not mechanism.needs_tls
-        if may_be_heard and (allowed is None or mechanism.name in allowed):
-            yield mechanism
+def _ordered(allowed: Sequence[str] | None) -> Iterator[Mechanism]:
+    if allowed is None:
+        return (mechanism for mechanism in MECHANISMS if mechanism is not ANONYMOUS)
+    return (_BY_NAME[name] for name in dict.fromkeys(allowed) if name in _BY_NAME)
+
+
+def _common_type(offered: Sequence[str], terms: Terms) -> str | None:
+    """The best type of channel binding that both sides do."""
+    if terms.channel_binding == "off" or not terms.secure or not _offers_plus(offered):
+        return None
+    if terms.binding_types is None:
+        return next((kind for kind in _USUAL_TYPES if kind in terms.bindings), None)
+    return next((kind for kind in terms.bindings if kind in terms.binding_types), None)
+
+
+def _offers_plus(offered: Sequence[str]) -> bool:
+    return any(name.endswith(PLUS) for name in offered)
+
+
+def _is_scram(mechanism: Mechanism) -> bool:
+    return mechanism.name.startswith("SCRAM-")
+
+
+def _objection(mechanism: Mechanism, offered: Sequence[str], terms: Terms, common: str | None) -> str:
+    """Why an offered mechanism is not used, or ""."""
+    if objection := _general_objection(mechanism, offered, terms):
+        return objection
+    if mechanism.guard is Guard.BOUND and common is None:
+        return f"{mechanism.name} is bound to the TLS session, {_why_unbound(terms)}."
+    return ""
+
+
+def _general_objection(mechanism: Mechanism, offered: Sequence[str], terms: Terms) -> str:
+    """Why a mechanism is not used here, whatever types of channel binding are offered; or ""."""
+    name, guard = mechanism.name, mechanism.guard
+    if mechanism.need is Need.CERTIFICATE and not (terms.certificate and terms.secure):
+        return f"{name} needs TLS and a client_certificate."
+    if mechanism.need is Need.PASSWORD and not terms.password:
+        return f"{name} needs a password."
+    if terms.channel_binding == "require" and mechanism.need is Need.PASSWORD and guard < Guard.BOUND:
+        return f"{name} is not bound to the TLS session, which channel_binding='require' asks for."
+    if guard is Guard.BOUND and not terms.secure:
+        return f"{name} is bound to the TLS session, and there is none."
+    if guard is Guard.BOUND and (terms.channel_binding == "off" or not terms.bindings):
+        return f"{name} is bound to the TLS session, {_why_unbound(terms)}."
+    weak = guard is Guard.SHOWN or (guard is Guard.GUESSABLE and not terms.router)
+    if weak and not terms.secure and not terms.allow_plain:
+        return f"{name} without TLS needs allow_plain."
+    if guard < min(terms.floor, Guard.PROVED):
+        # XEP-0474: a client that has used SCRAM once MUST NOT fall back to PLAIN.
+        return (
+            f"{name} protects the account less than what this broker has logged in with before: a server that no "
+            "longer offers that may be a false one. If it is right, make a new broker."
+        )
+    stripped = terms.binding_types is not None and not _offers_plus(offered)
+    if _is_scram(mechanism) and stripped and terms.channel_binding != "off":
+        # XEP-0440 3: SHOULD abort.
+        return (
+            f"{name} is offered with types of channel binding, and no mechanism in {PLUS}: somebody between may have "
+            "taken those out of the list (XEP-0440)."
+        )
+    return ""
+
+
+def _why_unbound(terms: Terms) -> str:
+    """Why no type is in common, to follow "bound to the TLS session, "."""
+    if terms.channel_binding == "off":
+        return "which channel_binding='off' does without"
+    if not terms.bindings:
+        return "of which nothing can be had that both sides could bind to"
+    can = _join(list(terms.bindings))
+    if terms.binding_types is None:
+        return f"for which we can use {can}, and the server does not say what it can"
+    hint = (
+        "" if "tls-exporter" in terms.bindings or "tls-exporter" not in terms.binding_types else "; with pcj[binding]"
+    )
+    hint += " and TLS 1.3 we could use tls-exporter" if hint else ""
+    return f"for which the server can use {_list_remote(terms.binding_types) or 'nothing'} and we {can}{hint}"
+
+
+def _channel(mechanism: Mechanism, offered: Sequence[str], terms: Terms, common: str | None) -> tuple[Channel, str]:
+    """How to run a mechanism, and the warning that goes with it (RFC 5802 6, XEP-0440 3, XEP-0474 6)."""
+    flag, data, warning, vouched = "n", b"", "", False
+    if mechanism.guard is Guard.BOUND and common is not None:
+        flag, data = f"p={common}", terms.bindings[common]
+    elif _is_scram(mechanism) and terms.secure and _may_bind(terms):
+        if not _offers_plus(offered) and terms.bindings:
+            # RFC 5802 6: we could, and think that the server cannot. If it can, its list was altered, and it will know.
+            flag = "y"
+        elif _offers_plus(offered):
+            # No "y": the server would take it for an attack. XEP-0474: go on, and look at the hash it may send.
+            warning = f"the log-in is not bound to the TLS session, {_why_unbound(terms)}"
+            vouched = terms.floor is Guard.BOUND
+        elif terms.floor is Guard.BOUND:
+            vouched = True
+    return Channel(flag, data, tuple(offered), terms.binding_types, vouched), warning
+
+
+def _may_bind(terms: Terms) -> bool:
+    """Whether the user leaves it to us: not where channel binding is off, or no mechanism with it is allowed."""
+    pinned = terms.allowed is not None and not any(name.endswith(PLUS) for name in terms.allowed)
+    return terms.channel_binding != "off" and not pinned
 
 
 def _list_remote(names: Sequence[str]) -> str:

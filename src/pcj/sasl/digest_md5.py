@@ -13,7 +13,19 @@ from hashlib import md5
 
 from pcj.errors import ConfigError, SaslError
 from pcj.sasl.saslprep import check_authzid, prepare_identity, prepare_password
-from pcj.sasl.steps import Credentials, Exchange, Limits, Mechanism, Respond, await_proof, challenge_of, quote
+from pcj.sasl.steps import (
+    NO_CHANNEL,
+    Channel,
+    Credentials,
+    Exchange,
+    Guard,
+    Limits,
+    Mechanism,
+    Respond,
+    await_proof,
+    challenge_of,
+    quote,
+)
 
 __all__ = ["DIGEST_MD5", "exchange"]
 
@@ -49,13 +61,13 @@ class Question:
     utf8: bool
 
 
-def exchange(credentials: Credentials, nonce: str, limits: Limits) -> Exchange:
+def exchange(credentials: Credentials, nonce: str, limits: Limits, channel: Channel = NO_CHANNEL) -> Exchange:
     """One DIGEST-MD5 authentication.
 
     Args:
         credentials: all fields are used.
         nonce: ours (the cnonce); ASCII, fresh, at least 64 random bits (RFC 2831 2.1.2).
-        limits: not used.
+        limits, channel: not used.
 
     Returns:
         The generator: see `pcj.sasl.steps`. It starts without initial response.
@@ -263,4 +275,4 @@ def _encode(text: str, *, utf8: bool) -> bytes:
     return octets
 
 
-DIGEST_MD5 = Mechanism(_NAME, exchange)
+DIGEST_MD5 = Mechanism(_NAME, exchange, Guard.GUESSABLE)

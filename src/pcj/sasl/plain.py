@@ -4,17 +4,29 @@ from __future__ import annotations
 
 from pcj.errors import SaslError
 from pcj.sasl.saslprep import check_authzid, prepare_identity, prepare_password
-from pcj.sasl.steps import Challenge, Credentials, Exchange, Limits, Mechanism, Respond, Success, misuse
+from pcj.sasl.steps import (
+    NO_CHANNEL,
+    Challenge,
+    Channel,
+    Credentials,
+    Exchange,
+    Guard,
+    Limits,
+    Mechanism,
+    Respond,
+    Success,
+    misuse,
+)
 
 __all__ = ["PLAIN", "exchange"]
 
 
-def exchange(credentials: Credentials, nonce: str, limits: Limits) -> Exchange:
+def exchange(credentials: Credentials, nonce: str, limits: Limits, channel: Channel = NO_CHANNEL) -> Exchange:
     """One PLAIN authentication: `[authzid] NUL authcid NUL passwd` (RFC 4616 2), in one message.
 
     Args:
         credentials: username, password and authzid are used.
-        nonce, limits: not used; they are there because every mechanism has them.
+        nonce, limits, channel: not used; they are there because every mechanism has them.
 
     Returns:
         The generator: see `pcj.sasl.steps`.
@@ -35,4 +47,4 @@ def exchange(credentials: Credentials, nonce: str, limits: Limits) -> Exchange:
         raise misuse(reply)
 
 
-PLAIN = Mechanism("PLAIN", exchange, needs_tls=True)
+PLAIN = Mechanism("PLAIN", exchange, Guard.SHOWN)

@@ -3,11 +3,12 @@
 The five messages, as the RFC names them::
 
     client-first   n,,n=user,r=ours
-    server-first   r=ours+theirs,s=salt,i=iterations
+    server-first   r=ours+theirs,s=salt,i=iterations   (and h=hash of what was offered: XEP-0474)
     client-final   c=biws,r=ours+theirs,p=proof
     server-final   v=signature                         (or e=error)
 
-A false server learns the proof, from which the password can be guessed offline: hence the floor of iterations.
+With -PLUS the first begins with p=type, and c= carries what ties the exchange to the TLS session below it. A false
+server learns the proof, from which the password can be guessed offline: hence the floor of iterations.
 """
 
 from __future__ import annotations
@@ -16,15 +17,19 @@ import hashlib
 import hmac
 import re
 from binascii import b2a_base64
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import partial
+from typing import Final
 
 from pcj.errors import ConfigError, SaslError
 from pcj.sasl.saslprep import check_authzid, prepare_identity, prepare_password
 from pcj.sasl.steps import (
+    NO_CHANNEL,
+    Channel,
     Compute,
     Credentials,
     Exchange,
+    Guard,
     Limits,
     Mechanism,
     Respond,
@@ -34,7 +39,20 @@ from pcj.sasl.steps import (
     quote,
 )
 
-__all__ = ["SCRAM_SHA_1", "SCRAM_SHA_256", "SCRAM_SHA_512", "Binding", "exchange"]
+__all__ = [
+    "PLUS",
+    "SCRAM_SHA_1",
+    "SCRAM_SHA_1_PLUS",
+    "SCRAM_SHA_256",
+    "SCRAM_SHA_256_PLUS",
+    "SCRAM_SHA_512",
+    "SCRAM_SHA_512_PLUS",
+    "exchange",
+    "offer_hash",
+]
+
+PLUS: Final = "-PLUS"
+"""How the names of the mechanisms end that are bound to the TLS session (RFC 5802 4)."""
 
 MAX_MESSAGE_BYTES = 8192
 """The longest message taken from a server."""
@@ -55,24 +73,8 @@ _RESERVED = frozenset("anmrcsipve")
 _CONDITIONS = {"no-resources": "temporary-auth-failure", "invalid-encoding": "malformed-request"}
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
-    """What ties an exchange to the TLS session below it (RFC 5802 6).
-
-    Attributes:
-        flag: the gs2-cbind-flag: "n" (we cannot bind), "y" (we could, the server cannot), or "p=" and the type's name.
-        data: the binding's octets with "p=", else empty.
-    """
-
-    flag: str = "n"
-    data: bytes = field(default=b"", repr=False)
-
-
-NO_BINDING = Binding()
-
-
 def exchange(
-    hash_name: str, credentials: Credentials, nonce: str, limits: Limits, binding: Binding = NO_BINDING
+    hash_name: str, credentials: Credentials, nonce: str, limits: Limits, channel: Channel = NO_CHANNEL
 ) -> Exchange:
     """One SCRAM authentication.
 
@@ -81,7 +83,7 @@ def exchange(
         credentials: username, password and authzid are used.
         nonce: ours; printable ASCII without comma (RFC 5802 5.1), fresh, at least 128 random bits.
         limits: how many iterations are too few or too many.
-        binding: the channel binding; a type given here is asked for with the -PLUS mechanism.
+        channel: how to bind, and what the server offered. A flag "p=" belongs to the -PLUS mechanism.
 
     Returns:
         The generator: see `pcj.sasl.steps`. Its one `Compute` is PBKDF2.
@@ -90,22 +92,23 @@ def exchange(
         ConfigError: (from the first step) the credentials or the nonce cannot be used.
         SaslError: the server broke a rule, refused, or could not prove that it knows the password.
     """
-    mechanism = f"SCRAM-{hash_name}" + ("-PLUS" if binding.flag.startswith("p=") else "")
+    mechanism = f"SCRAM-{hash_name}" + ("-PLUS" if channel.flag.startswith("p=") else "")
     algorithm = hash_name.replace("-", "").lower()
     if not NONCE.fullmatch(nonce):
         raise ConfigError("The client nonce of SCRAM must be printable ASCII without comma (RFC 5802 5.1).")
     password = prepare_password(credentials.password)
-    header = gs2_header(binding.flag, credentials.authzid)
+    header = gs2_header(channel.flag, credentials.authzid)
     client_first_bare = f"n={escape_name(prepare_identity(credentials.username))},r={nonce}"
 
     reply = yield Respond((header + client_first_bare).encode("utf-8"))
     server_first = message_text(challenge_of(reply, mechanism, "server-first-message"), mechanism)
     full_nonce, salt, iterations = read_server_first(server_first, nonce, limits, mechanism)
+    _check_offer(read_attributes(server_first, mechanism), algorithm, channel, mechanism)
 
     salted_password = yield Compute(hashlib.pbkdf2_hmac, (algorithm, password, salt, iterations))
     if not isinstance(salted_password, bytes):
         raise TypeError("the result of a Compute step was not sent back to the SASL exchange")
-    client_final = f"c={base64_text(header.encode('utf-8') + binding.data)},r={full_nonce}"
+    client_final = f"c={base64_text(header.encode('utf-8') + channel.data)},r={full_nonce}"
     signed = f"{client_first_bare},{server_first},{client_final}".encode()
     proof = client_proof(algorithm, salted_password, signed)
     signature = server_signature(algorithm, salted_password, signed)
@@ -179,6 +182,46 @@ def read_server_first(message: str, nonce: str, limits: Limits, mechanism: str) 
             f"The server's salt in {mechanism} is not base64 of 1 to {MAX_SALT_BYTES} octets.", came=quote(salt_text)
         )
     return full_nonce, salt, _read_iterations(count_text, limits, mechanism)
+
+
+def offer_hash(algorithm: str, mechanisms: Sequence[str], binding_types: Sequence[str] | None) -> str:
+    """The hash of what a server offers, as it vouches for it (XEP-0474 0.5.0, 5.1).
+
+    Args:
+        algorithm: hashlib's name of the mechanism's hash. mechanisms: all names offered.
+        binding_types: those of XEP-0440, or None where the server has none.
+
+    Returns:
+        Base64.
+    """
+    text = "\x1e".join(sorted(mechanisms))  # by octets (RFC 4790 9.3): of UTF-8, which is the order of code points
+    if binding_types is not None:
+        text += "\x1f" + "\x1e".join(sorted(binding_types))
+    return base64_text(hashlib.new(algorithm, text.encode("utf-8", "surrogatepass")).digest())
+
+
+def _check_offer(attributes: list[tuple[str, str]], algorithm: str, channel: Channel, mechanism: str) -> None:
+    """XEP-0474: what the server says it offered must be what came here; the proofs to come cover what it says."""
+    said = dict(attributes).get("h")
+    if said is None:
+        if channel.vouched:
+            raise SaslError(
+                "The server offers no channel binding that we can do, as it did before, and does not prove that this "
+                "is its own doing (XEP-0474); somebody between may have altered the list.",
+                expected="the hash of the lists it sent",
+                came="none",
+            )
+        return
+    if channel.mechanisms is None:
+        return
+    expected = offer_hash(algorithm, channel.mechanisms, channel.binding_types)
+    if not hmac.compare_digest(said.encode(), expected.encode()):
+        raise SaslError(
+            f"The list of log-in methods was altered on the way: by its hash in {mechanism} the server sent another "
+            "(XEP-0474).",
+            expected="the hash of the lists that came",
+            came="another",
+        )
 
 
 def _read_iterations(text: str, limits: Limits, mechanism: str) -> int:
@@ -289,10 +332,14 @@ def _reported(value: str, mechanism: str) -> SaslError:
     )
 
 
-def _mechanism(hash_name: str) -> Mechanism:
-    return Mechanism(f"SCRAM-{hash_name}", partial(exchange, hash_name))
+def _mechanism(hash_name: str, guard: Guard) -> Mechanism:
+    suffix = PLUS if guard is Guard.BOUND else ""
+    return Mechanism(f"SCRAM-{hash_name}{suffix}", partial(exchange, hash_name), guard)
 
 
-SCRAM_SHA_512 = _mechanism("SHA-512")
-SCRAM_SHA_256 = _mechanism("SHA-256")
-SCRAM_SHA_1 = _mechanism("SHA-1")
+SCRAM_SHA_512_PLUS = _mechanism("SHA-512", Guard.BOUND)
+SCRAM_SHA_256_PLUS = _mechanism("SHA-256", Guard.BOUND)
+SCRAM_SHA_1_PLUS = _mechanism("SHA-1", Guard.BOUND)
+SCRAM_SHA_512 = _mechanism("SHA-512", Guard.PROVED)
+SCRAM_SHA_256 = _mechanism("SHA-256", Guard.PROVED)
+SCRAM_SHA_1 = _mechanism("SHA-1", Guard.PROVED)

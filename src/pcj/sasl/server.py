@@ -16,7 +16,8 @@ is sent the client's responses, and returns the name of the user. It may raise `
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import pbkdf2_hmac
 from types import MappingProxyType
 from typing import TypeAlias
@@ -32,7 +33,11 @@ Answer: TypeAlias = Generator[Challenge | Success, bytes | None, str]
 PasswordOf: TypeAlias = Callable[[str], str | None]
 
 _SCRAM: Mapping[str, str] = MappingProxyType(
-    {"SCRAM-SHA-1": "SHA-1", "SCRAM-SHA-256": "SHA-256", "SCRAM-SHA-512": "SHA-512"}
+    {
+        f"SCRAM-{hash_name}{suffix}": hash_name
+        for hash_name in ("SHA-1", "SHA-256", "SHA-512")
+        for suffix in ("", scram.PLUS)
+    }
 )
 
 
@@ -47,6 +52,11 @@ def answer(
     realm: str = "",
     utf8: bool = True,
     proof_in_success: bool = True,
+    offered: Sequence[str] = (),
+    bindings: Mapping[str, bytes] | None = None,
+    vouch: bool = False,
+    certified: str | None = None,
+    anonymous: str = "",
 ) -> Answer:
     """Answer one authentication.
 
@@ -59,6 +69,11 @@ def answer(
         realm: DIGEST-MD5's realm, and the domain that an authorization identity may add to the name.
         utf8: whether DIGEST-MD5 offers charset=utf-8.
         proof_in_success: True sends the proof with the success; False in a challenge before it, as some servers do.
+        offered: the mechanisms that this server lists: whether "y" is right hangs on it, and what SCRAM vouches for.
+        bindings: the TLS session's channel bindings, by the types that this server lists; None: it lists none.
+        vouch: whether SCRAM sends the hash of both lists (XEP-0474).
+        certified: EXTERNAL: the name that the client's certificate bears; None: it has shown none.
+        anonymous: ANONYMOUS: the name that is given to whoever asks.
 
     Returns:
         The generator; see the module. It returns the user's name.
@@ -66,10 +81,15 @@ def answer(
     Raises:
         SaslError: condition "not-authorized", "malformed-request", "invalid-authzid" or "invalid-mechanism".
     """
+    types = None if bindings is None else tuple(bindings)
     if mechanism_name in _SCRAM:
         first = initial if initial is not None else (yield Challenge(b""))
-        hash_name = _SCRAM[mechanism_name]
-        user, proof = yield from _scram(hash_name, _some(first), password_of, nonce, salt, iterations, realm)
+        hashed = f",h={scram.offer_hash(_algorithm(mechanism_name), offered, types)}" if vouch else ""
+        lines = _Lines(mechanism_name, nonce, f",s={scram.base64_text(salt)},i={iterations}{hashed}")
+        expects_plus = any(name.endswith(scram.PLUS) for name in offered)
+        user, proof = yield from _scram(
+            lines, _some(first), password_of, salt, iterations, realm, bindings or {}, expects_plus=expects_plus
+        )
     elif mechanism_name == "DIGEST-MD5":
         if initial is not None:
             raise _malformed("DIGEST-MD5 has no initial response")
@@ -77,6 +97,15 @@ def answer(
     elif mechanism_name == "PLAIN":
         first = initial if initial is not None else (yield Challenge(b""))
         user, proof = _plain(_some(first), password_of, realm), None
+    elif mechanism_name == "EXTERNAL":
+        first = initial if initial is not None else (yield Challenge(b""))
+        user, proof = _external(_some(first), certified, realm), None
+    elif mechanism_name == "ANONYMOUS":
+        if initial is None:
+            yield Challenge(b"")  # RFC 4505 2: the trace information, whatever it is
+        if not anonymous:
+            raise _not_authorized()
+        user, proof = anonymous, None
     else:
         raise SaslError("There is no such mechanism here.", condition="invalid-mechanism")
     if proof is not None and not proof_in_success:
@@ -87,15 +116,37 @@ def answer(
     return user
 
 
+def _algorithm(mechanism_name: str) -> str:
+    return _SCRAM[mechanism_name].replace("-", "").lower()
+
+
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """What the server says in SCRAM: the mechanism, its part of the nonce, and what follows that."""
+
+    name: str
+    nonce: str
+    rest: str
+
+
 def _scram(
-    hash_name: str, first: bytes, password_of: PasswordOf, nonce: str, salt: bytes, iterations: int, realm: str
+    lines: _Lines,
+    first: bytes,
+    password_of: PasswordOf,
+    salt: bytes,
+    iterations: int,
+    realm: str,
+    bindings: Mapping[str, bytes],
+    *,
+    expects_plus: bool,
 ) -> Generator[Challenge | Success, bytes | None, tuple[str, bytes]]:
-    name = f"SCRAM-{hash_name}"
-    algorithm = hash_name.replace("-", "").lower()
+    name, nonce = lines.name, lines.nonce
+    algorithm = _algorithm(name)
     # client-first: gs2-cbind-flag "," [authzid] "," client-first-message-bare
     parts = scram.message_text(first, name).split(",", 2)
-    if len(parts) != 3 or parts[0] not in ("n", "y") or (parts[1] and not parts[1].startswith("a=")):
+    if len(parts) != 3 or (parts[1] and not parts[1].startswith("a=")):
         raise _malformed("the gs2 header is not one this server takes")
+    binding = _binding_of(parts[0], bindings, plus=name.endswith(scram.PLUS), expects_plus=expects_plus)
     flag, authzid, bare = parts
     attributes = scram.read_attributes(bare, name)
     if [key for key, _ in attributes] != ["n", "r"]:
@@ -106,14 +157,14 @@ def _scram(
         raise _malformed("the nonce is not printable")
     _check_authzid(_unescape(authzid[2:]), user, realm)
 
-    server_first = f"r={client_nonce}{nonce},s={scram.base64_text(salt)},i={iterations}"
+    server_first = f"r={client_nonce}{nonce}{lines.rest}"
     final = scram.message_text(_some((yield Challenge(server_first.encode()))), name)
     without_proof, separator, proof_text = final.rpartition(",p=")
     proof = decode_base64(proof_text)
     if not separator or proof is None:
         raise _malformed("the last message ends with p=")
     # RFC 5802 7: channel-binding and nonce come first; c= repeats the gs2 header.
-    header = f"{flag},{authzid},".encode()
+    header = f"{flag},{authzid},".encode() + binding
     if without_proof != f"c={scram.base64_text(header)},r={client_nonce}{nonce}":
         raise SaslError("The client's nonce or channel binding is another.", condition="not-authorized")
 
@@ -123,6 +174,30 @@ def _scram(
     if not hmac.compare_digest(scram.client_proof(algorithm, salted_password, signed), proof):
         raise _not_authorized()
     return user, b"v=" + scram.base64_text(scram.server_signature(algorithm, salted_password, signed)).encode()
+
+
+def _binding_of(flag: str, bindings: Mapping[str, bytes], *, plus: bool, expects_plus: bool) -> bytes:
+    """RFC 5802 6: what the client's gs2-cbind-flag says of channel binding, held against what this server offered."""
+    kind = flag.removeprefix("p=")
+    if plus != (kind != flag) or (kind == flag and flag not in ("n", "y")):
+        raise _malformed("the channel binding flag is not the mechanism's")
+    if flag == "y" and expects_plus:
+        # RFC 5802 6: "y", though the server offers -PLUS: its list was altered on the way.
+        raise SaslError("The client did not see the mechanisms with channel binding.", condition="not-authorized")
+    if plus and kind not in bindings:
+        raise _malformed("the channel binding is of a type that is not offered")
+    return bindings[kind] if plus else b""
+
+
+def _external(authzid: bytes, certified: str | None, realm: str) -> str:
+    """RFC 4422 A.1: whom the certificate names, who may name himself."""
+    if certified is None:
+        raise _not_authorized()
+    try:
+        _check_authzid(authzid.decode("utf-8"), certified, realm)
+    except UnicodeDecodeError:
+        raise _malformed("the authorization identity is not UTF-8") from None
+    return certified
 
 
 def _digest_md5(

@@ -13,18 +13,23 @@ import binascii
 import re
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from enum import Enum, IntEnum, auto
+from typing import Final, TypeAlias
 
 from pcj.errors import SaslError
 
 __all__ = [
     "MAX_DATA_CHARACTERS",
+    "NO_CHANNEL",
     "Challenge",
+    "Channel",
     "Compute",
     "Credentials",
     "Exchange",
+    "Guard",
     "Limits",
     "Mechanism",
+    "Need",
     "Respond",
     "Success",
     "decode_data",
@@ -98,7 +103,7 @@ class Credentials:
 
     Attributes:
         username: the authentication identity: a JID's local part, or a router's account.
-        password: the secret; `repr` leaves it out.
+        password: the secret; `repr` leaves it out. "" for a mechanism that needs none.
         authzid: the identity to act as; "" (the usual) lets the server derive it from the username.
         host: the host of DIGEST-MD5's digest-uri: the domain logged in to.
         service: the service of DIGEST-MD5's digest-uri.
@@ -106,7 +111,7 @@ class Credentials:
     """
 
     username: str
-    password: str = field(repr=False)
+    password: str = field(default="", repr=False)
     authzid: str = ""
     host: str = ""
     service: str = "xmpp"
@@ -128,20 +133,61 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Channel:
+    """What an exchange runs over, for the mechanisms that look at it (SCRAM).
+
+    Attributes:
+        flag: the gs2-cbind-flag (RFC 5802 6): "n" (we do not bind), "y" (we could, the server says it cannot), or "p="
+            and the name of the binding's type. data: the binding's octets with "p=", else empty.
+        mechanisms: the names that the server offered, as received; None: not known, so that nobody can say whether they
+            were altered. binding_types: the types that it offered (XEP-0440); None: it said nothing of them.
+        vouched: whether the server must prove that it sent these lists (XEP-0474).
+    """
+
+    flag: str = "n"
+    data: bytes = field(default=b"", repr=False)
+    mechanisms: tuple[str, ...] | None = None
+    binding_types: tuple[str, ...] | None = None
+    vouched: bool = False
+
+
+NO_CHANNEL: Final = Channel()
+
+
+class Guard(IntEnum):
+    """How far a mechanism protects the password, and the link, from who is at the other end; more is better."""
+
+    NONE = auto()  #: no password is in it, and nothing is proved (ANONYMOUS)
+    SHOWN = auto()  #: the server, or whoever is in its place, is given the password
+    GUESSABLE = auto()  #: it is given what the password can soon be guessed from
+    PROVED = auto()  #: it is given nothing of use, and proves that it knows the password (or there is none: EXTERNAL)
+    BOUND = auto()  #: and it proves that nobody stands between
+
+
+class Need(Enum):
+    """What a mechanism authenticates with."""
+
+    NOTHING = auto()
+    PASSWORD = auto()
+    CERTIFICATE = auto()
+
+
+@dataclass(frozen=True, slots=True)
 class Mechanism:
     """One SASL mechanism, as a value.
 
     Attributes:
         name: as registered with IANA, and as sent on the wire.
         exchange: makes the generator for one attempt out of credentials, a fresh client nonce (printable ASCII without
-            comma; at least 128 random bits) and limits. Its first step raises `ConfigError` when the credentials cannot
-            be used, before anything is sent.
-        needs_tls: whether the mechanism gives the password away to whoever listens.
+            comma; at least 128 random bits), limits and the channel. Its first step raises `ConfigError` when the
+            credentials cannot be used, before anything is sent.
+        guard: what it protects. need: what it authenticates with.
     """
 
     name: str
-    exchange: Callable[[Credentials, str, Limits], Exchange] = field(repr=False)
-    needs_tls: bool = False
+    exchange: Callable[[Credentials, str, Limits, Channel], Exchange] = field(repr=False)
+    guard: Guard
+    need: Need = Need.PASSWORD
 
 
 def encode_data(data: bytes | None, *, initial: bool = False) -> str:

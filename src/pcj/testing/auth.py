@@ -6,10 +6,10 @@ import hashlib
 import hmac
 import secrets
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pcj.errors import SaslError
-from pcj.namespaces import SASL
+from pcj.namespaces import SASL, SASL_BINDING
 from pcj.sasl import Success, decode_data, encode_data
 from pcj.sasl.server import answer
 from pcj.stanza import Node
@@ -36,6 +36,14 @@ def mechanisms_element(names: Sequence[str]) -> Node:
     return element
 
 
+def binding_types_element(types: Iterable[str]) -> Node:
+    """The feature that lists types of channel binding (XEP-0440 2)."""
+    element = ET.Element(f"{{{SASL_BINDING}}}sasl-channel-binding")
+    for kind in types:
+        ET.SubElement(element, f"{{{SASL_BINDING}}}channel-binding", {"type": kind})
+    return element
+
+
 async def sasl_login(
     stream: ServerStream,
     auth: Node,
@@ -45,12 +53,16 @@ async def sasl_login(
     password_of: Callable[[str], str | None],
     realm: str,
     options: ServerOptions,
+    salt: bytes,
+    bindings: Mapping[str, bytes] | None,
+    certified: str | None,
 ) -> tuple[str, str] | None:
     """Answer <auth/> up to <success/> or <failure/>.
 
     Args:
         stream: the stream. auth: the element that came. offered: the mechanisms allowed now; configured: with TLS too.
-        password_of: of a prepared name. realm: of DIGEST-MD5. options: the server's.
+        password_of: of a prepared name. realm: of DIGEST-MD5. options: the server's. salt: of SCRAM.
+        bindings: the channel bindings listed, by type. certified: whom the client's certificate names.
 
     Returns:
         The user's name and the mechanism, or None after a failure: the peer may try again.
@@ -66,10 +78,15 @@ async def sasl_login(
             decode_data(auth.text) if auth.text else None,
             password_of=password_of,
             nonce=secrets.token_urlsafe(24),
-            salt=secrets.token_bytes(16),
+            salt=salt,
             iterations=options.scram_iterations,
             realm=realm,
             proof_in_success=options.proof_in_success,
+            offered=offered,
+            bindings=bindings if any(name.endswith("-PLUS") for name in offered) else None,
+            vouch=options.downgrade_protection,
+            certified=certified,
+            anonymous=secrets.token_hex(8),
         )
         step = next(exchange)
         while not isinstance(step, Success):

@@ -74,11 +74,11 @@ class ClientSession(Session):
                 features.append(ET.Element(f"{{{SESSION}}}session"))
                 if self.options.session == "optional":
                     ET.SubElement(features[-1], f"{{{SESSION}}}optional")
-            return features
+            return features + self.limits_feature()
         features = self.starttls_feature() + self.mechanisms_feature(self.options.mechanisms)
         if self.options.legacy and not self.must_start_tls():
             features.append(ET.Element(f"{{{IQ_AUTH_FEATURE}}}auth"))
-        return features
+        return features + self.limits_feature()
 
     # Binding (RFC 6120 7)
 

@@ -155,6 +155,13 @@ class Link(asyncio.Protocol):
         self.secure = True
         return True
 
+    @property
+    def peer_certificate(self) -> bytes | None:
+        """The client's certificate in DER, or None."""
+        tls = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
+        found: bytes | None = tls.getpeercert(binary_form=True) if tls is not None else None
+        return found
+
     def finish(self, *, abort: bool = False) -> None:
         """Close: at once, or when all is written, and in any case within `close_timeout`."""
         if self._transport is None or self.lost:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ssl
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -10,6 +10,7 @@ from typing import Literal
 from pcj.errors import ConfigError, JidError
 from pcj.jid import JID
 from pcj.sasl import MECHANISMS
+from pcj.testing.certificates import ServerContext
 
 __all__ = ["ServerOptions", "SilentAt", "Site"]
 
@@ -40,6 +41,10 @@ class ServerOptions:
     Authentication
         mechanisms: SASL mechanisms for clients, in the order in which they are listed; router_mechanisms: at the router
             (jabberd2's own knows DIGEST-MD5 alone). plain_without_tls: offer PLAIN outside TLS too.
+            Those in -PLUS are offered inside TLS, EXTERNAL to whoever has shown a certificate there.
+        binding_types: the channel bindings listed (XEP-0440) with -PLUS; "tls-server-end-point" is all there is. None:
+            none are listed. downgrade_protection: SCRAM vouches for what was offered (XEP-0474).
+        client_ca_file: the authorities of clients' certificates (PEM), for EXTERNAL: their XmppAddr says who they are.
         scram_iterations: of SCRAM. proof_in_success: send the server's proof within <success/>; otherwise in a last
             challenge before it.
         legacy: what jabber:iq:auth (XEP-0078) takes, of "digest" and "plain"; empty: it is not there.
@@ -67,6 +72,8 @@ class ServerOptions:
             "auth": no answer to credentials. "bind", "session": none to these requests.
 
     Bounds
+        announced_max_bytes, announced_idle_seconds: what clients and the router's components are told in the features
+            (XEP-0478); None: nothing. What is kept is `max_stanza_bytes`.
         max_received: how many stanzas `Server.received` remembers. max_stanza_bytes: of one element from a peer.
         max_outbound_bytes: waiting for one peer; past it the stream ends with "policy-violation". (Before that, whoever
             sends to a slow reader is not read from.) close_timeout: for a peer to close when we do.
@@ -81,9 +88,20 @@ class ServerOptions:
     router_port: int | None = 0
     starttls: Literal["optional", "required", "none"] = "optional"
     certificate_names: tuple[str, ...] | None = None
-    mechanisms: tuple[str, ...] = ("SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN")
+    mechanisms: tuple[str, ...] = (
+        "SCRAM-SHA-512-PLUS",
+        "SCRAM-SHA-256-PLUS",
+        "SCRAM-SHA-1-PLUS",
+        "SCRAM-SHA-512",
+        "SCRAM-SHA-256",
+        "SCRAM-SHA-1",
+        "PLAIN",
+    )
     router_mechanisms: tuple[str, ...] = ("DIGEST-MD5",)
     plain_without_tls: bool = False
+    binding_types: tuple[str, ...] | None = ("tls-server-end-point",)
+    downgrade_protection: bool = True
+    client_ca_file: str | None = None
     scram_iterations: int = 4096
     proof_in_success: bool = True
     legacy: tuple[str, ...] = ("digest", "plain")
@@ -98,6 +116,8 @@ class ServerOptions:
     component_version: str | None = None
     router_news: bool = True
     silent_at: SilentAt | None = None
+    announced_max_bytes: int | None = None
+    announced_idle_seconds: int | None = None
     max_received: int = 1000
     max_stanza_bytes: int = 1_048_576
     max_outbound_bytes: int = 16_777_216
@@ -111,6 +131,8 @@ class ServerOptions:
             unknown = set(getattr(self, name)) - _MECHANISM_NAMES
             if unknown:
                 raise ConfigError(f"{name} may have {sorted(_MECHANISM_NAMES)}, not {sorted(unknown)}")
+        if set(self.binding_types or ()) - {"tls-server-end-point"}:
+            raise ConfigError(f"binding_types may have 'tls-server-end-point', not {self.binding_types!r}")
         if set(self.legacy) - {"digest", "plain"}:
             raise ConfigError(f"legacy may have 'digest' and 'plain', not {self.legacy!r}")
         for name in ("scram_iterations", "max_received", "max_stanza_bytes", "max_outbound_bytes", "close_timeout"):
@@ -125,14 +147,15 @@ class ServerOptions:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Who is served: names in prepared form, passwords as they are, and the server's certificate."""
+    """Who is served: names in prepared form, passwords as they are, the server's certificate, and SCRAM's salt."""
 
     domain: str
     accounts: Mapping[str, str] = field(repr=False)
     components: Mapping[str, str] = field(repr=False)
     router_users: Mapping[str, str] = field(repr=False)
     options: ServerOptions
-    tls: ssl.SSLContext | None
+    tls: ServerContext | None
+    salt: bytes = field(default_factory=lambda: secrets.token_bytes(16), repr=False)
 
     def password_of(self, name: str) -> str | None:
         """The password of the account that a login name means, or None."""

@@ -61,7 +61,7 @@ class RouterSession(Session):
         self.stream.open("1.0")
         await self.silent_at("header")
         offered = self.starttls_feature() + self.mechanisms_feature(self.options.router_mechanisms)
-        self.stream.send_wrapped("features", offered if login else ())
+        self.stream.send_wrapped("features", (offered if login else []) + self.limits_feature())
         return header
 
     def received(self, node: Node) -> None:

@@ -95,7 +95,7 @@ class Server:
             if options.needs_certificate:
                 self._folder = tempfile.TemporaryDirectory(prefix="pcj-testing-")
                 names = options.certificate_names or (self._ascii_domain(), "localhost", "127.0.0.1")
-                tls = make_certificate(names, self._ca_path(self._folder))
+                tls = make_certificate(names, self._ca_path(self._folder), options.client_ca_file)
             self._hub = Hub(
                 Site(self._domain, self._accounts, self._components, self._router_users, options, tls),
             )

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 
 from pcj.errors import JidError, ProtocolError
 from pcj.jid import JID
-from pcj.namespaces import STREAMS, TLS
+from pcj.namespaces import STREAM_LIMITS, STREAMS, TLS
 from pcj.stanza import Node
-from pcj.testing.auth import mechanisms_element, sasl_login
+from pcj.testing.auth import binding_types_element, mechanisms_element, sasl_login
 from pcj.testing.hub import Hub
 from pcj.testing.link import Link
 from pcj.testing.options import SilentAt
 from pcj.testing.stream import ServerStream, StreamEnded
+from pcj.transport.bindings import server_end_point
+from pcj.transport.certificate import Certificate
 from pcj.xmlstream import StreamHeader
 
 __all__ = ["Session", "SessionInfo"]
@@ -140,17 +142,52 @@ class Session(ABC):
             ET.SubElement(feature, f"{{{TLS}}}required")
         return [feature]
 
+    def limits_feature(self) -> list[Node]:
+        """The feature (XEP-0478 3.1), where it is wanted."""
+        options = self.options
+        given = {"max-bytes": options.announced_max_bytes, "idle-seconds": options.announced_idle_seconds}
+        feature = ET.Element(f"{{{STREAM_LIMITS}}}limits")
+        for name, value in given.items():
+            if value is not None:
+                ET.SubElement(feature, f"{{{STREAM_LIMITS}}}{name}").text = str(value)
+        return [feature] if len(feature) else []
+
     def mechanisms_now(self, configured: Sequence[str]) -> list[str]:
         """Those of the configured mechanisms that may be used on this connection as it is."""
         if self.must_start_tls():
             return []
-        plain = self.secure or self.options.plain_without_tls
-        return [name for name in configured if plain or name != "PLAIN"]
+        open_too = {"PLAIN"} if self.options.plain_without_tls else set()
+        inside = {name for name in configured if name == "PLAIN" or name.endswith("-PLUS")} - open_too
+        left_out = set() if self.secure else inside
+        if self.certified() is None:
+            left_out.add("EXTERNAL")
+        return [name for name in configured if name not in left_out]
+
+    def certified(self) -> str | None:
+        """The account that the client's certificate names (XmppAddr, RFC 6120 13.7.1.4), or None."""
+        der = self.stream.link.peer_certificate
+        addresses = Certificate.parse(der).xmpp_addresses if der is not None else ()
+        for address in addresses:
+            jid = JID.parse(address)
+            if jid.local is not None and jid.domain == self.site.domain:
+                return jid.local
+        return None
+
+    def bindings(self) -> dict[str, bytes] | None:
+        """The channel bindings that are listed here, or None if none are (XEP-0440)."""
+        types, tls = self.options.binding_types, self.site.tls
+        if not self.secure or types is None or tls is None:
+            return None
+        end_point = server_end_point(Certificate.parse(tls.certificate))
+        return {kind: end_point for kind in types if end_point is not None}
 
     def mechanisms_feature(self, configured: Sequence[str]) -> list[Node]:
-        """The list of mechanisms, where there are any."""
+        """The list of mechanisms, where there are any, and the types of channel binding that go with it."""
         names = self.mechanisms_now(configured)
-        return [mechanisms_element(names)] if names else []
+        if not names:
+            return []
+        types = self.bindings() if any(name.endswith("-PLUS") for name in names) else None
+        return [mechanisms_element(names), *([] if not types else [binding_types_element(types)])]
 
     async def start_tls(self) -> None:
         """Answer <starttls/> and shake hands; a new header comes next.
@@ -193,6 +230,9 @@ class Session(ABC):
             password_of=password_of,
             realm=realm,
             options=self.options,
+            salt=self.site.salt,
+            bindings=self.bindings(),
+            certified=self.certified(),
         )
         if done is None:
             self._failed_logins += 1

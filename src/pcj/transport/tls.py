@@ -1,21 +1,26 @@
 """TLS over memory buffers: bytes in, plaintext and bytes out. No socket, no loop.
 
-`TlsEngine` is `ssl.SSLObject` between two `ssl.MemoryBIO`. Whoever has the connection feeds it what came, and sends
-what `data_to_send` gives after every call.
+`TlsEngine` is what holds whichever library does the work: Python's `ssl` (`tls_ssl`), or pyOpenSSL (`tls_openssl`).
+Bounds, pins, the application protocol, the facts and the sentences are here. Whoever has the connection feeds it what
+came, and sends what `data_to_send` gives after every call.
 """
 
 from __future__ import annotations
 
 import ssl
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from pcj.errors import ConfigError, UsageError
 from pcj.transport import tls_errors
+from pcj.transport.bindings import channel_bindings
 from pcj.transport.certificate import Certificate
 from pcj.transport.names import ascii_name, both_names, ip_literal, shown
+from pcj.transport.server_hello import HELLO_BYTES
 from pcj.transport.tls_context import make_context
 from pcj.transport.tls_errors import Begun, TlsError
+from pcj.transport.tls_library import RECORD_BYTES, LibraryContext
 
 __all__ = ["Begun", "TlsEngine", "TlsError", "TlsFacts", "make_context"]
 
@@ -25,9 +30,9 @@ MAX_HANDSHAKE_BYTES = 262_144
 MAX_UNSENT_BYTES = 67_108_864
 #: What the peer may make us send after the handshake without sending data itself, in bytes.
 MAX_ANSWER_BYTES = 65_536
-#: The most plaintext in one record (RFC 8446 5.1). A read of this size leaves nothing inside OpenSSL.
-RECORD_BYTES = 16_384
-#: How many of the peer's first bytes are kept, for the sentence about a peer that does not speak TLS.
+#: What the peer may send after the handshake without any data in it (session tickets, key updates), in bytes.
+MAX_DATALESS_BYTES = 262_144
+#: How many of the peer's first bytes are quoted, in the sentence about a peer that does not speak TLS.
 FIRST_BYTES = 80
 
 # ContentType (RFC 8446 5.1): what a server may begin with.
@@ -43,14 +48,18 @@ class TlsFacts:
         version: "TLSv1.3" or "TLSv1.2". cipher: OpenSSL's name of the suite.
         name: the name or address that was looked for, as A-labels. verified: chain and name were checked against it.
         certificate: the leaf in DER, as received. alpn: the application protocol selected, or None.
+        bindings: the channel bindings that can be had, by type, the best first.
+        own_addresses: the JIDs in our client certificate (XmppAddr, RFC 6120 13.7.1.4).
     """
 
     version: str
     cipher: str
     name: str
     verified: bool
-    certificate: bytes
+    certificate: bytes = field(repr=False)
     alpn: str | None
+    bindings: Mapping[str, bytes] = field(repr=False, hash=False)
+    own_addresses: tuple[str, ...]
 
 
 class TlsEngine:
@@ -61,10 +70,13 @@ class TlsEngine:
     name and the pins are checked on every connection.
 
     Args:
-        context: from `make_context`.
+        context: from `make_context`; it says which library it is done with.
         server_name: the name that the certificate must bear, as U-labels or A-labels, or an IP address. A name is sent
             as SNI too; an address is not (RFC 6066 3).
-        pins: "sha256:<hex>" of the SubjectPublicKeyInfos that are accepted; empty: any.
+        pins: "sha256:<hex>" of the SubjectPublicKeyInfos that are accepted, "cert-sha256:<hex>" of whole
+            certificates; one that fits is enough; empty: any.
+        service: what the certificate may name instead ("_xmpp-client"), in an SRV-ID with `server_name` (RFC 6120
+            13.7.1.2.1), where the library can check that; None: nothing else will do.
         peer: where the server is ("example.org:5222"), for the sentences of errors. begun: why TLS was begun, for them.
 
     Attributes:
@@ -77,10 +89,11 @@ class TlsEngine:
 
     def __init__(
         self,
-        context: ssl.SSLContext,
+        context: LibraryContext,
         *,
         server_name: str,
         pins: tuple[str, ...] = (),
+        service: str | None = None,
         peer: str = "",
         begun: Begun = Begun.ASKED,
     ) -> None:
@@ -95,15 +108,14 @@ class TlsEngine:
         self._context = context
         self._pins = tuple(pin.lower() for pin in pins)
         self._peer = peer
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=self._name)
+        self._service = service
+        self._library = context.session(self._name, address=address is not None, service=service)
         self._started = False
         self._closing = False
         self._first = b""
-        self._held = b""  # the peer's first bytes, too few to tell TLS from something else
         self._handshake_room = MAX_HANDSHAKE_BYTES
         self._answered = 0  # bytes of our answers since data came last
+        self._dataless = 0  # bytes of the peer's since then
         self._heard = False
         self._error: TlsError | None = None
         self.facts: TlsFacts | None = None
@@ -137,8 +149,7 @@ class TlsEngine:
             if rest is None:
                 return b""
             data = rest
-        self._incoming.write(data)
-        return self._decrypt()
+        return self._decrypt(data)
 
     @property
     def fault(self) -> TlsError | None:
@@ -158,7 +169,8 @@ class TlsEngine:
             raise self._error
         if self.facts is None:
             wrong = self._first and self._first[0] not in (_ALERT, _HANDSHAKE)
-            raise self._fail((tls_errors.not_tls if wrong else tls_errors.closed)(self._first, self._peer, self._begun))
+            first = self._first[:FIRST_BYTES]
+            raise self._fail((tls_errors.not_tls if wrong else tls_errors.closed)(first, self._peer, self._begun))
         return self.peer_closed
 
     def write(self, plaintext: bytes) -> None:
@@ -172,39 +184,43 @@ class TlsEngine:
             raise self._error
         if self.facts is None or self._closing:
             raise UsageError("write() on a TLS session that is " + ("closed" if self.facts else "not made"))
-        if self._outgoing.pending + len(plaintext) > MAX_UNSENT_BYTES:
+        library = self._library
+        if library.pending + len(plaintext) > MAX_UNSENT_BYTES:
             raise UsageError(f"more than {MAX_UNSENT_BYTES} bytes would wait to be sent: call data_to_send() first")
         if not plaintext:
             return
-        written = self._tls.write(plaintext)
-        if written < len(plaintext):  # one record a time
-            view = memoryview(plaintext)
-            while written < len(view):
-                written += self._tls.write(view[written : written + RECORD_BYTES])
+        try:
+            written = library.write(plaintext)
+            if written < len(plaintext):  # one record a time
+                view = memoryview(plaintext)
+                while written < len(view):
+                    written += library.write(view[written : written + RECORD_BYTES])
+        except ssl.SSLError as error:
+            raise self._fail(tls_errors.broken(error, self._heard, self._peer)) from error
 
     def data_to_send(self) -> bytes:
         """What is to be sent to the peer now; it is handed out once."""
-        return self._outgoing.read()
+        return self._library.take()
 
     def close(self) -> None:
         """Say that we send nothing more (close_notify). What the peer still sends can be received."""
         if not self._closing:
             self._closing = True
-            self._say_goodbye()
+            self._library.say_goodbye()
 
     # ---- the handshake
 
     def _receive_handshake(self, data: bytes) -> bytes | None:
         """Feed the handshake, no more than it may take. Returns what is left once it is done, None before."""
-        if len(self._first) < FIRST_BYTES:
-            self._first += data[: FIRST_BYTES - len(self._first)]
+        if len(self._first) < HELLO_BYTES:
+            self._first += data[: HELLO_BYTES - len(self._first)]
         if self._first and self._first[0] not in (_ALERT, _HANDSHAKE):
             if len(self._first) < _RECORD_HEADER_BYTES:
                 return None  # too little to quote; the next bytes, the end or the deadline will come
-            raise self._fail(tls_errors.not_tls(self._first, self._peer, self._begun))
+            raise self._fail(tls_errors.not_tls(self._first[:FIRST_BYTES], self._peer, self._begun))
         taken = data[: self._handshake_room]
         self._handshake_room -= len(taken)
-        self._incoming.write(taken)
+        self._library.feed(taken)
         if self._handshake():
             return data[len(taken) :]
         if self._handshake_room == 0:
@@ -213,63 +229,59 @@ class TlsEngine:
 
     def _handshake(self) -> bool:
         """Go on with the handshake. True once it is done and accepted."""
+        library = self._library
         try:
-            self._tls.do_handshake()
-        except ssl.SSLWantReadError:
-            return False
+            if not library.handshake():
+                return False
         except ssl.SSLCertVerificationError as error:
-            raise self._fail(
-                tls_errors.unverified(error, self._both_names, _unverified_chain(self._tls), time.time())
-            ) from error
+            looked_for = tls_errors.LookedFor(
+                self._both_names, self._name, self._service, self._context.checks_services
+            )
+            raise self._fail(tls_errors.unverified(error, looked_for, library.chain(), time.time())) from error
         except ssl.SSLError as error:
-            raise self._fail(tls_errors.handshake(error, self._both_names, self._first, self._peer)) from error
+            first = self._first[:FIRST_BYTES]
+            raise self._fail(tls_errors.handshake(error, self._both_names, first, self._peer)) from error
         self.facts = self._accept()
         return True
 
     def _accept(self) -> TlsFacts:
-        """The handshake is done: look at what OpenSSL does not, before a byte of data is handed out."""
-        certificate = self._tls.getpeercert(binary_form=True)
-        cipher = self._tls.cipher()
-        if certificate is None or cipher is None:
+        """The handshake is done: look at what the library does not, before a byte of data is handed out."""
+        library, offered = self._library, self._context.offered
+        certificate = library.certificate()
+        if certificate is None:
             raise self._refuse(tls_errors.unreadable_certificate("there is none", self._peer))
-        if self._pins:
-            try:
-                seen = Certificate.parse(certificate).pin
-            except ValueError as error:
+        leaf = None
+        try:
+            leaf = Certificate.parse(certificate)
+        except ValueError as error:
+            if self._pins:
                 raise self._refuse(tls_errors.unreadable_certificate(error, self._peer)) from None
-            if seen not in self._pins:
-                raise self._refuse(tls_errors.wrong_pin(seen, self._pins, self._peer))
-        selected = self._tls.selected_alpn_protocol()
-        offered = getattr(self._context, "offered", ())
+        if leaf is not None and self._pins and not set(leaf.pins) & set(self._pins):
+            raise self._refuse(tls_errors.wrong_pin(leaf, self._pins, self._peer))
+        selected = library.alpn()
         # RFC 7301 3.2: no selection is a server that does not know of ALPN; a foreign one is another service.
         if selected is not None and selected not in offered:
             raise self._refuse(tls_errors.wrong_alpn(selected, offered, self._peer))
         return TlsFacts(
-            version=self._tls.version() or "",
-            cipher=cipher[0],
+            version=library.version(),
+            cipher=library.cipher(),
             name=self._name,
-            verified=self._context.verify_mode == ssl.CERT_REQUIRED,
+            verified=self._context.verifies,
             certificate=certificate,
             alpn=selected,
+            bindings=channel_bindings(library, leaf, self._first),
+            own_addresses=self._context.own_addresses,
         )
 
     # ---- the session
 
-    def _decrypt(self) -> bytes:
-        incoming, read = self._incoming, self._tls.read
-        unsent = self._outgoing.pending
+    def _decrypt(self, data: bytes) -> bytes:
+        library = self._library
+        unsent = library.pending
         parts: list[bytes] = []
+        library.feed(data)
         try:
-            while incoming.pending:  # what is left inside OpenSSL is less than a record
-                if part := read(RECORD_BYTES):
-                    parts.append(part)
-                else:
-                    self.peer_closed = True
-                    break
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLZeroReturnError:
-            self.peer_closed = True
+            self.peer_closed = library.decrypt(parts)
         except ssl.SSLError as error:
             failure = self._fail(tls_errors.broken(error, self._heard or bool(parts), self._peer))
             if not parts:
@@ -277,41 +289,22 @@ class TlsEngine:
             failure.__cause__ = error
         if parts:
             self._heard = True
-            self._answered = 0
+            self._answered = self._dataless = 0
             return parts[0] if len(parts) == 1 else b"".join(parts)
-        self._answered += self._outgoing.pending - unsent
+        self._answered += library.pending - unsent
+        self._dataless += len(data)
         if self._answered > MAX_ANSWER_BYTES:
             raise self._fail(tls_errors.endless_answers(MAX_ANSWER_BYTES, self._peer))
+        if self._dataless > MAX_DATALESS_BYTES:
+            raise self._fail(tls_errors.no_data(MAX_DATALESS_BYTES, self._peer))
         return b""
-
-    def _say_goodbye(self) -> None:
-        try:
-            self._tls.unwrap()
-        except ssl.SSLError:
-            # SSLWantRead: ours is out, the peer's is not here. Others: there is no session to close.
-            pass
 
     def _refuse(self, error: TlsError) -> TlsError:
         """The handshake was done, and we do not like what came of it."""
         self._closing = True
-        self._say_goodbye()
+        self._library.say_goodbye()
         return self._fail(error)
 
     def _fail(self, error: TlsError) -> TlsError:
         self._error = error
         return error
-
-
-def _unverified_chain(tls: ssl.SSLObject) -> list[bytes]:
-    """The peer's certificates in DER, the leaf first, after a handshake that failed; [] if they cannot be had.
-
-    Public from Python 3.13 on. Before, `getpeercert` refuses after a failure and only the object beneath has them.
-    """
-    try:
-        if public := getattr(tls, "get_unverified_chain", None):
-            return list(public())
-        beneath = getattr(tls, "_sslobj", None)
-        chain = beneath.get_unverified_chain() if beneath is not None else None
-        return [ssl.PEM_cert_to_DER_cert(certificate.public_bytes()) for certificate in chain or ()]
-    except (AttributeError, TypeError, ValueError, ssl.SSLError):
-        return []  # only the wording of an error depends on it

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum, auto
 
@@ -13,7 +14,7 @@ from pcj.protocol.retry import OtherName
 from pcj.transport.certificate import Certificate
 from pcj.transport.names import shown
 
-__all__ = ["Begun", "TlsError"]
+__all__ = ["Begun", "LookedFor", "TlsError"]
 
 #: How many names of a certificate a sentence lists.
 LISTED_NAMES = 5
@@ -108,12 +109,15 @@ def too_long(bound: int, peer: str) -> TlsError:
     )
 
 
-def wrong_pin(seen: str, pins: Sequence[str], peer: str) -> TlsError:
-    """The key is not a pinned one."""
+def wrong_pin(leaf: Certificate, pins: Sequence[str], peer: str) -> TlsError:
+    """Neither the key nor the certificate is a pinned one."""
+    seen = " and ".join(leaf.pins)
+    kinds = {pin.partition(":")[0] for pin in pins}
+    what = "key" if kinds == {"sha256"} else "certificate" if kinds == {"cert-sha256"} else "key or certificate"
     allowed = "the pinned one" if len(pins) == 1 else f"one of the {len(pins)} pinned ones"
     return TlsError(
-        f"The key of {f'the server at {peer}' if peer else 'the server'} is not {allowed} (seen {seen}). "
-        "The server changed its key, or somebody is in between.",
+        f"The {what} of {f'the server at {peer}' if peer else 'the server'} is not {allowed} (seen {seen}). "
+        f"The server changed its {what}, or somebody is in between.",
         retry=Retry.FATAL,
         expected=" or ".join(pins),
         came=seen,
@@ -146,6 +150,16 @@ def endless_answers(bound: int, peer: str) -> TlsError:
     )
 
 
+def no_data(bound: int, peer: str) -> TlsError:
+    """Session tickets (RFC 8446 4.6.1) or the like without end."""
+    return TlsError(
+        f"{_server(peer)} sent more than {bound} bytes of TLS messages and no data.",
+        retry=Retry.SLOW,
+        came=f"> {bound} bytes",
+        phase=None,
+    )
+
+
 # ---- the certificate did not pass
 
 # OpenSSL's X509_V_ERR_*, from openssl/x509_vfy.h; they are part of its ABI.
@@ -159,23 +173,41 @@ _OTHER_NAME = (62, 64)
 _TOO_WEAK = (66, 67, 68)
 
 
-def unverified(error: ssl.SSLCertVerificationError, name: str, ders: Sequence[bytes], now: float) -> TlsError:
+@dataclass(frozen=True, slots=True)
+class LookedFor:
+    """Whom the certificate should have been for.
+
+    Attributes:
+        shown: the name as the user knows it. name: the same as A-labels.
+        service: "_xmpp-client", where an SRV-ID would do. checks_services: and the library can check it.
+    """
+
+    shown: str
+    name: str
+    service: str | None = None
+    checks_services: bool = False
+
+
+def unverified(
+    error: ssl.SSLCertVerificationError, looked_for: LookedFor, ders: Sequence[bytes], now: float
+) -> TlsError:
     """OpenSSL refused the certificate.
 
     Args:
-        name: the name that was looked for. ders: the peer's certificates, the leaf first; empty if they cannot be had.
+        ders: the peer's certificates, the leaf first; empty if they cannot be had.
         now: the machine's clock, seconds since 1970.
     """
     try:
         chain = [Certificate.parse(der) for der in ders]
     except ValueError:
         chain = []
-    code = error.verify_code
+    code, name = error.verify_code, looked_for.shown
     clock = datetime.fromtimestamp(now, UTC)
     expected, came = f"a valid certificate for {name}", error.verify_message or ""
     message = ""
+    told = [_NAMES, _ISSUER]
     if chain and code in _OTHER_NAME:
-        return _other_name(chain[0], name, expected, came)
+        return _other_name(chain[0], looked_for, expected, came)
     if code == _EXPIRED:
         message = next((_expired(c, c is chain[0], name, clock) for c in chain if c.not_after < clock), "")
     elif code == _NOT_YET_VALID:
@@ -185,6 +217,7 @@ def unverified(error: ssl.SSLCertVerificationError, name: str, ders: Sequence[by
             f"The certificate of {name} is self-signed (by {shown(chain[0].subject)}), and this machine does not "
             "trust it. Give ca_file= if it is yours."
         )
+        told = [_NAMES]
     elif chain and code in _UNKNOWN_ISSUER:
         issuer, root = chain[0].issuer, chain[-1].issuer
         under = f" under {shown(root)}" if root != issuer else ""
@@ -194,6 +227,7 @@ def unverified(error: ssl.SSLCertVerificationError, name: str, ders: Sequence[by
         )
         if len(chain) == 1:
             message += " (Or the server does not send the certificates in between.)"
+        told = [_NAMES]
     elif code in _WRONG_PURPOSE:
         message = f"The certificate of {name} is not made for servers (see its extended key usage)."
     elif code == _REVOKED:
@@ -203,7 +237,23 @@ def unverified(error: ssl.SSLCertVerificationError, name: str, ders: Sequence[by
     if not message:
         message = f"The certificate of {name} did not pass: {error.verify_message or _reason(error)}"
         message = message.rstrip(".") + "."
+    if chain:
+        message += " " + _described(chain[0], *told)
     return TlsError(message, retry=Retry.SLOW, expected=expected, came=came)
+
+
+_NAMES, _ISSUER = "names", "issuer"
+
+
+def _described(leaf: Certificate, *what: str) -> str:
+    """What else is worth knowing of the certificate: the names it has, its issuer, its dates (UTC)."""
+    parts = []
+    if _NAMES in what:
+        parts.append(f"for {_listed(leaf.names)}" if leaf.names else "for no name")
+    if _ISSUER in what:
+        parts.append(f"issued by {shown(leaf.issuer)}")
+    parts.append(f"dated {leaf.not_before:%Y-%m-%d} to {leaf.not_after:%Y-%m-%d}")
+    return f"It is {', '.join(parts)}."
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -214,23 +264,33 @@ def _listed(names: Sequence[str]) -> str:
     return bare[0] if len(bare) == 1 else ", ".join(bare[:-1]) + " and " + bare[-1]
 
 
-def _other_name(leaf: Certificate, name: str, expected: str, came: str) -> TlsError:
-    if found := leaf.dns_names + leaf.ip_addresses:
+def _other_name(leaf: Certificate, looked_for: LookedFor, expected: str, came: str) -> TlsError:
+    name, kind, retry = looked_for.shown, TlsError, Retry.SLOW
+    service = f"{looked_for.service}.{looked_for.name}"
+    if looked_for.service is not None and service in (found.lower() for found in leaf.srv_names):
+        message = f"The certificate is for {name} only as a service (SRV-ID {service})"
+        if looked_for.checks_services:
+            message += (
+                ", by an authority that may vouch for some names only, and no library checks whether for this one"
+            )
+            message += f": it needs {name} as a DNS name too."
+        else:
+            message += ", which Python's ssl cannot check: install 'pcj[binding]', or have "
+            message += f"{name} put into it as a DNS name too."
+        retry = Retry.FATAL
+    elif leaf.dns_names or leaf.ip_addresses:
         message = (
-            f"The certificate is for {_listed(found)}, not for {name} (for an account the domain of the JID is what "
-            "counts, for a component the host; tls_name= names another)."
+            f"The certificate is for {_listed(leaf.names)}, not for {name} (for an account the domain of the JID is "
+            "what counts, for a component the host; tls_name= names another)."
         )
-        return OtherNameError(message, retry=Retry.SLOW, expected=expected, came=came)
-    if leaf.service_names:
-        message = (
-            f"The certificate names the service only as SRV-ID or XmppAddr ({_listed(leaf.service_names)}), which "
-            f"Python's ssl cannot check: it needs {name} as a DNS name too."
-        )
-        return TlsError(message, retry=Retry.FATAL, expected=expected, came=came)
-    # RFC 9525 2: the common name is not an identity of the service any more.
-    subject = f", only the common name {shown(leaf.subject)}, which counts no more (RFC 9525)" if leaf.subject else ""
-    message = f"The certificate has no name that could be {name}{subject}."
-    return TlsError(message, retry=Retry.SLOW, expected=expected, came=came)
+        kind = OtherNameError
+    elif leaf.names:
+        message = f"The certificate names only services or accounts ({_listed(leaf.names)}), and not {name}."
+    else:
+        # RFC 9525 2: the common name is not an identity of the service any more.
+        subject = f", only the common name {shown(leaf.subject)}, which counts no more (RFC 9525)"
+        message = f"The certificate has no name that could be {name}{subject if leaf.subject else ''}."
+    return kind(f"{message} {_described(leaf, _ISSUER)}", retry=retry, expected=expected, came=came)
 
 
 def _whose(certificate: Certificate, is_leaf: bool, name: str) -> str:
@@ -269,8 +329,8 @@ _ABOUT_OURS = (
 
 def _reason(error: ssl.SSLError) -> str:
     """OpenSSL's reason as a constant ("TLSV1_ALERT_INTERNAL_ERROR"), also where this Python has no constant for it."""
-    if error.reason:
-        return error.reason
+    if reason := getattr(error, "reason", None):
+        return str(reason)
     words = re.sub(r"^\[[^]]*\] | \(_ssl\.c:\d+\)$", "", str(error.args[-1] if error.args else ""))
     return re.sub(r"\W+", "_", words).upper() or type(error).__name__
 

@@ -48,16 +48,25 @@ class Wire:
         pins: tuple[str, ...],
         alpn: tuple[str, ...],
         begun: Begun,
+        engine: str | None = None,
+        service: str | None = None,
     ) -> None:
-        """Send the first flight of a handshake; `peer` is what errors call the server, `begun` why it was begun.
+        """Send the first flight of a handshake.
+
+        Args:
+            name: whom the certificate must be for. service: "_xmpp-client", where an SRV-ID of it would do (clients).
+            peer: what errors call the server. begun: why TLS was begun. engine: as `Config.tls_engine`.
+            verify, ca_file, client_certificate, pins, alpn: as for `make_context` and `TlsEngine`.
 
         Raises:
             ProtocolError: it could not be begun; of phase TLS.
         """
         self.handshaking = True
         try:
-            context = make_context(verify=verify, ca_file=ca_file, client_certificate=client_certificate, alpn=alpn)
-            self._engine = TlsEngine(context, server_name=name, pins=pins, peer=peer, begun=begun)
+            context = make_context(
+                verify=verify, ca_file=ca_file, client_certificate=client_certificate, alpn=alpn, engine=engine
+            )
+            self._engine = TlsEngine(context, server_name=name, pins=pins, service=service, peer=peer, begun=begun)
             self._engine.start()
         except ProtocolError:
             raise

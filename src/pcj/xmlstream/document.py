@@ -22,7 +22,7 @@ def from_bytes(data: bytes | str) -> Node:
         ParseError: it is not that.
     """
     encoded = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
-    start = encoded.lstrip(WHITE_BYTES)
+    document = start = encoded.lstrip(WHITE_BYTES)
     try:
         if start.startswith(b"<?"):
             end = start.find(b"?>") + 2
@@ -36,7 +36,7 @@ def from_bytes(data: bytes | str) -> Node:
             comment_factory=_comment, insert_comments=True, pi_factory=_instruction, insert_pis=True
         )
         parser = ET.XMLParser(target=builder)
-        parser.feed(without_braces(start))
+        parser.feed(without_braces(document))  # with its declaration: expat looks at all of that
         root: Node = parser.close()
     except SyntaxError as error:
         raise ParseError(str(not_well_formed(error, encoded)).replace("the peer sent", "this is", 1)) from error

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, Protocol, cast
 from xml.parsers.expat import ErrorString, ExpatError, ParserCreate
 from xml.parsers.expat import errors as expat_errors
 
+from pcj.config import Config
 from pcj.errors import ProtocolError, printable
 from pcj.namespaces import STREAMS
 from pcj.stanza import Node
@@ -23,14 +24,29 @@ WHITE_BYTES: Final = b" \t\r\n"
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on one top-level element from the peer: its bytes, the depth and the number of its elements."""
+    """Bounds on what the peer sends.
+
+    Attributes:
+        max_bytes, max_depth, max_elements: of one top-level element; its bytes, and the depth and number of elements in
+            it. max_attributes: of each element; declarations of namespaces are none (XML Information Set 2.2).
+        max_names: different names that a parser may hold.
+    """
 
     max_bytes: int = 1_048_576
     max_depth: int = 256
     max_elements: int = 65_536
+    max_attributes: int = 256
+    max_names: int = 16_384
 
 
 DEFAULT_LIMITS: Final = Limits()
+
+
+def limits_of(config: Config) -> Limits:
+    """The bounds that the options of a broker set."""
+    return Limits(
+        config.max_stanza_bytes, config.max_depth, config.max_elements, config.max_attributes, config.max_names
+    )
 
 
 def quoted(data: bytes) -> str:
@@ -56,6 +72,16 @@ def too_much(what: str, bound: int) -> ProtocolError:
         answer="policy-violation",
         expected=f"at most {bound} {what}",
         came=f"> {bound} {what}",
+    )
+
+
+def too_wide(bound: int) -> ProtocolError:
+    """The same, of the attributes of one element."""
+    return ProtocolError(
+        f"the peer sent an element with more than {bound} attributes",
+        answer="policy-violation",
+        expected=f"at most {bound} attributes",
+        came=f"> {bound} attributes",
     )
 
 
@@ -145,7 +171,8 @@ def check_prolog(start: bytes) -> bool:
         ProtocolError: it is neither an XML declaration nor the beginning of an element, or declares what is not XML 1.0
             in UTF-8 (RFC 6120 11.5, 11.6).
     """
-    if start[:1] in (b"\xfe", b"\xff") or b"\x00" in start[:2]:
+    # By no more than must have come: of anything but "<" one byte.
+    if start[:1] in (b"\xfe", b"\xff", b"\x00") or start[:2] == b"<\x00":
         raise ProtocolError(
             "the peer's stream is not UTF-8, but looks like UTF-16",
             answer="unsupported-encoding",

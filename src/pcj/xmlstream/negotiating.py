@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
-from pcj.errors import ProtocolError
+from pcj.errors import ProtocolError, printable
+from pcj.namespaces import STREAMS
 from pcj.stanza import Node
+from pcj.xmlstream.framing import STREAM_ERROR_TAG
 from pcj.xmlstream.limits import (
     DEFAULT_LIMITS,
     QUOTED_BYTES,
@@ -25,10 +28,16 @@ from pcj.xmlstream.limits import (
     restricted,
     stream_in_stream,
     too_much,
+    too_wide,
     without_braces,
 )
 
 __all__ = ["NegotiatingParser", "StreamClosed", "StreamHeader"]
+
+LARGEST_ELEMENTS: Final = 4
+"""So many elements of the largest size may come in one stream before READY, or more that are smaller.
+
+Expat frees no name that it has seen, and stanzas that come early are kept; a negotiation takes a few thousand bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +89,7 @@ class NegotiatingParser:
         self._tag_end: TagEnd | None = None  # of the tag in which the buffer ends, if it does
         self._scanned = 0  # how far the buffer was looked at
         self._consumed = 0  # bytes of the current top-level element that are parsed
+        self._before = 0  # bytes of those before it
         self._depth = 0  # 1: in the stream, 2: in a top-level element
         self._elements = 0
         self._begun = False  # more than the XML declaration was parsed
@@ -119,6 +129,7 @@ class NegotiatingParser:
             while not self._closed:
                 item = self._collect()
                 if item is not None:
+                    self._before += self._consumed
                     self._consumed = self._elements = 0
                     return item
                 piece = self._piece()
@@ -148,6 +159,13 @@ class NegotiatingParser:
         size = self._consumed + (len(buffer) if end < 0 else end)
         if size > self._limits.max_bytes:
             raise too_much("bytes", self._limits.max_bytes)
+        if self._before + size > LARGEST_ELEMENTS * self._limits.max_bytes:
+            raise ProtocolError(
+                f"the peer sent more than {LARGEST_ELEMENTS * self._limits.max_bytes} bytes before the link was ready",
+                answer="policy-violation",
+                expected="a negotiation",
+                came=f"> {LARGEST_ELEMENTS * self._limits.max_bytes} bytes",
+            )
         if end < 0:
             self._scanned = len(buffer)
             return None
@@ -167,6 +185,8 @@ class NegotiatingParser:
                 if event == "start":
                     self._elements += 1
                     self._depth += 1
+                    if len(value.attrib) > limits.max_attributes:
+                        raise too_wide(limits.max_attributes)
                     if self._root is None:
                         return self._header(value)
                     if self._depth == 2:
@@ -199,11 +219,19 @@ class NegotiatingParser:
         if root.tag != STREAM_TAG:
             # By namespace, never by prefix (RFC 6120 4.8.1).
             name = root.tag.rpartition("}")[2]
+            answer: str | None = "bad-format"
+            if name == "stream":
+                # RFC 6120 4.9.3.2: the namespace is declared, and the element does not bear its prefix.
+                declared = STREAMS in self._namespaces.values()
+                answer = "bad-namespace-prefix" if declared else "invalid-namespace"
+            elif root.tag == STREAM_ERROR_TAG:
+                answer = None  # never in reply to a stream error (RFC 6120 4.9.1.1)
+            came = printable(f"<{root.tag!s:.80}>")
             raise ProtocolError(
-                f"the peer began with <{root.tag!s:.80}>, not with <stream:stream>: this is not an XMPP stream",
-                answer="invalid-namespace" if name == "stream" else "bad-format",
+                f"the peer began with {came}, not with <stream:stream>: this is not an XMPP stream",
+                answer=answer,
                 expected="<stream:stream>",
-                came=f"<{root.tag!s:.80}>",
+                came=came,
             )
         self._root = root
         return StreamHeader(dict(root.attrib), dict(self._namespaces))

@@ -11,15 +11,16 @@ ElementTree would hang on a node that is no longer ours. What remains is held un
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from pcj.errors import ProtocolError
+from pcj.errors import ProtocolError, printable
 from pcj.namespaces import CLIENT, STREAMS
 from pcj.serialize import escape_value
 from pcj.stanza import Node
 from pcj.xmlstream.limits import (
     DEFAULT_LIMITS,
+    QUOTED_BYTES,
     STREAM_TAG,
     WHITE_BYTES,
     Limits,
@@ -32,16 +33,20 @@ from pcj.xmlstream.limits import (
     stream_in_stream,
     too_deep,
     too_much,
+    too_wide,
     without_braces,
 )
 
 __all__ = ["ReadyParser"]
 
 REPRIME_BYTES = 1_048_576
-"""After so many bytes a new expat takes over, at a boundary.
+"""After so many bytes at the latest a new expat takes over, at a boundary.
 
 Expat frees no name that it has seen, ElementTree not the last element of each depth; with this neither can hold more
-than so many bytes of stream give rise to, whatever the peer sends. A new parser costs what some ten stanzas cost."""
+than so many bytes of stream give rise to, whatever the peer sends. A new parser costs what two stanzas cost."""
+
+NAME_BYTES: Final = 4
+"""Of no fewer bytes comes each name that expat has not seen: "<a/>", " a=''", and three of " xmlns:p='u'"."""
 
 BLOCK_BYTES: Final = 262_144
 """How much is parsed at a time; the bounds on elements and depth are looked at after each."""
@@ -49,6 +54,8 @@ BLOCK_BYTES: Final = 262_144
 # A complete tag; see `TagEnd` for the same in parts. No character can be taken in two ways, so it takes linear time
 # without the possessive forms, which are wrong in Python 3.11 before 3.11.5.
 _TAG = re.compile(rb"""<[^<>"']*(?:"[^<"]*"[^<>"']*|'[^<']*'[^<>"']*)*>""")
+# How a tag begins, complete or not.
+_NAME = re.compile(rb"<([^<>/!?=\"' \t\r\n]*)")
 # Where elements begin: CDATA is passed over, and within tags there is no "<".
 _ELEMENT = re.compile(rb"<!\[CDATA\[.*?(?:\]\]>|\Z)|(<[^/!?])", re.DOTALL)
 _LESS: Final = ord("<")
@@ -62,11 +69,13 @@ class ReadyParser:
     Attributes:
         closed: the peer closed the stream; nothing after that is an element.
         failure: why the stream is broken, or None; the nodes returned before it are whole.
+        unusual: it may be that an element has begun and is not complete (`begun` says it); False says that none has.
 
     Args:
         namespaces: what the server's header declared, by prefix ("" for the default).
         content: the stream's content namespace, to be read as `jabber:client`; "" to leave every namespace as it is.
-        limits: bounds per top-level element, each exact: at the bound it passes, one past it is refused.
+        limits: bounds, each exact: at the bound it passes, one past it is refused. That of names is no refusal: a new
+            parser takes over in time, so that none holds more than so many, and those of one read.
     """
 
     def __init__(self, namespaces: Mapping[str, str], content: str, limits: Limits = DEFAULT_LIMITS) -> None:
@@ -89,7 +98,10 @@ class ReadyParser:
         self.failure: ProtocolError | None = None
         self._small = min(limits.max_depth, limits.max_elements)  # so many elements break neither bound
         self._block = min(limits.max_bytes, BLOCK_BYTES)
-        self._unusual = False  # inside an element, bytes are held, a new parser is due, or there is nothing to read
+        # An element with more than `max_attributes` is a run without "<" of more than so many bytes (" a=''" is one).
+        self._wide = 5 * limits.max_attributes
+        self._lifetime = min(REPRIME_BYTES, NAME_BYTES * limits.max_names)
+        self.unusual = False  # inside an element, bytes are held, a new parser is due, or there is nothing to read
         self._held: list[bytes] = []  # not yet fed: text, or text and a part of a tag
         self._held_bytes = 0
         self._tag_end: TagEnd | None = None  # of the tag in which the held bytes end, if they do
@@ -106,7 +118,17 @@ class ReadyParser:
         self._previous: Node = next(events)[1]
         next(events)
         self._root.clear()
-        self._until_due = REPRIME_BYTES  # bytes that this parser is still to parse
+        self._until_due = self._lifetime  # bytes that this parser is still to parse
+
+    @property
+    def begun(self) -> str:
+        """What has begun and is not complete, "<message>" for a sentence; "" where the last that came is complete."""
+        if len(self._root):
+            return f"<{self._root[0].tag.rpartition('}')[2]:.64}>"
+        if self._held:
+            name = _NAME.match(b"".join(self._held)[:QUOTED_BYTES])
+            return f"<{printable(name[1].decode('utf-8', 'replace'))}" if name is not None else "text between elements"
+        return ""
 
     def feed(self, data: bytes) -> list[Node]:
         """The elements that are complete now, in order. Look at `failure` and `closed` after it.
@@ -114,7 +136,7 @@ class ReadyParser:
         Nothing is read after a failure or the stream's end.
         """
         if (
-            self._unusual
+            self.unusual
             or not 0 < len(data) <= self._block
             or data[0] != _LESS
             or data[-1] != _GREATER
@@ -143,7 +165,7 @@ class ReadyParser:
                 raise too_much("bytes", self._limits.max_bytes)
         except ProtocolError as error:
             self._fail(error)
-        self._unusual = bool(self._held or self._until_due < 0 or len(self._root) or self.closed or self.failure)
+        self.unusual = bool(self._held or self._until_due < 0 or len(self._root) or self.closed or self.failure)
         return nodes
 
     def _hold(self, data: bytes) -> bytes:
@@ -231,12 +253,15 @@ class ReadyParser:
         content = self._content
         elements = self._elements
         nodes: list[Node] = []
+        events = parser.read_events()
+        if len(data) > self._wide and self._may_be_wide(data):
+            events = self._counted(events)
         # All of `data` is parsed: what follows a complete element in the tree is the next that can be completed. By
         # identity, so that no element inside another is ever taken for one of the stream's.
         children = iter(root)
         expected: Any = next(children, None)
         try:
-            for event, element in parser.read_events():
+            for event, element in events:
                 if event == "start":
                     elements += 1
                 elif element is expected:
@@ -274,8 +299,27 @@ class ReadyParser:
             before.tail = kept
         self._until_due -= len(data)
         if self._until_due < 0:
-            self._unusual = True
+            if expected is None and not self.closed and self.failure is None:
+                self._prime()
+            else:
+                self.unusual = True
         return nodes
+
+    def _may_be_wide(self, data: bytes) -> bool:
+        """Whether a tag in `data` is so long that it can have more than `max_attributes`; looks at few of its bytes."""
+        at, end, wide = 0, len(data) - self._wide, self._wide
+        while at < end:
+            at = data.rfind(b"<", at, at + wide) + 1
+            if not at:
+                return True
+        return False
+
+    def _counted(self, events: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+        bound = self._limits.max_attributes
+        for event, element in events:
+            if event == "start" and len(element.attrib) > bound:
+                raise too_wide(bound)
+            yield event, element
 
     def _open(self, node: Node | None, previous: Node, elements: int, data: bytes, completed: bool) -> None:
         """Look at the element that is still open, if any, at the text before it, and count its bytes."""
@@ -284,7 +328,7 @@ class ReadyParser:
             self._pending = 0
             self._from = b"", 0
             return
-        self._unusual = True
+        self.unusual = True
         if completed:
             self._pending = len(data)
             self._from = data, elements
@@ -307,11 +351,11 @@ class ReadyParser:
         """The peer's closing tag came."""
         text, previous.tail = previous.tail, None
         check_text(text)
-        self.closed = self._unusual = True
+        self.closed = self.unusual = True
 
     def _fail(self, error: ProtocolError) -> None:
         self.failure = error
-        self._unusual = True
+        self.unusual = True
         self._root.clear()
         self._set_held(b"")
 

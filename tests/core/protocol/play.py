@@ -14,7 +14,7 @@ import base64
 import dataclasses
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -25,7 +25,7 @@ from pcj.protocol import Dialect, Negotiator, dialect_of
 from pcj.protocol.actions import Action, BeginTls, Compute, Established, Failed, Fire, Write
 from pcj.protocol.retry import classify
 from pcj.protocol.steps import Program, Session, Step
-from pcj.sasl import MECHANISMS, Challenge, Credentials, Limits, Respond, Success
+from pcj.sasl import MECHANISMS, Challenge, Channel, Credentials, Limits, Memory, Respond, Success
 from pcj.sasl.server import answer
 from pcj.stanza import Node
 
@@ -40,6 +40,8 @@ class Facts:
     cipher: str = "TLS_AES_256_GCM_SHA384"
     name: str = "example.org"
     verified: bool = True
+    bindings: Mapping[str, bytes] = field(default_factory=dict)
+    own_addresses: tuple[str, ...] = ()
 
 
 class Tokens:
@@ -132,12 +134,15 @@ def play(
     tail: str = "",
     loopback: bool = False,
     dialect: Dialect | None = None,
+    memory: Memory | None = None,
+    facts: Facts | None = None,
 ) -> Play:
     """Run a script. `cut`: how the server's bytes come in. `tail`: what follows the server's last line at once."""
+    facts = facts if facts is not None else Facts()
     dialect = dialect if dialect is not None else dialect_of(config.connection_type)
     run = Play()
     recorded = dataclasses.replace(dialect, negotiate=lambda n: _recorded(dialect.negotiate(n), run.steps))
-    negotiator = Negotiator(config, recorded, token=Tokens(), loopback=loopback)
+    negotiator = Negotiator(config, recorded, token=Tokens(), loopback=loopback, memory=memory)
     unseen = ""
     looks = any(line.startswith("C: ") for line in script)
 
@@ -166,7 +171,7 @@ def play(
                 carry_out(negotiator.receive_data(piece, now))
         elif line == "T: ok":
             assert isinstance(run.actions[-1], BeginTls)
-            carry_out(negotiator.tls_started(Facts(), now))
+            carry_out(negotiator.tls_started(facts, now))
         elif line == "T: fails":
             assert isinstance(run.actions[-1], BeginTls)
             error = ProtocolError("the certificate is for another name", phase=Phase.TLS, retry=Retry.SLOW)
@@ -254,13 +259,16 @@ def check_secrets(run: Play, config: Config) -> None:
 def secrets_of(run: Play, config: Config) -> set[str]:
     """The password, and each credential as it went over the wire, and what is in it."""
     password = config.password
+    assert isinstance(password, str)
     secrets = {password, base64.b64encode(password.encode("utf-8", "surrogatepass")).decode(), repr(password)[1:-1]}
-    for name, text in re.findall(r"<(auth|response|password|digest|handshake)\b[^>]*>([^<]+)</", run.sent):
+    for name, said, text in re.findall(r"<(auth|response|password|digest|handshake)\b([^>]*)>([^<]+)</", run.sent):
+        if "EXTERNAL" in said:
+            continue  # the address that we ask for is no secret
         secrets.add(text)
         if name in ("auth", "response") and text != "=":
             message = base64.b64decode(text).decode()
             secrets.add(message)
-            secrets.update(re.findall(r"(?:\bp|response)=([^,]{8,})", message))
+            secrets.update(re.findall(r"(?:,p|response)=([^,]{8,})", message))
     return {secret for secret in secrets if len(secret) >= 4}
 
 
@@ -372,7 +380,7 @@ def authentication(
 ) -> list[str]:
     """The lines of a whole authentication, the server's by `pcj.sasl.server`."""
     (client,) = (each for each in MECHANISMS if each.name == mechanism)
-    exchange = client.exchange(Credentials(user, password, host=host), nonce, Limits())
+    exchange = client.exchange(Credentials(user, password, host=host), nonce, Limits(), Channel())
     step = next(exchange)
     assert isinstance(step, Respond)
     first = "" if step.data is None else base64.b64encode(step.data).decode()

@@ -275,11 +275,14 @@ def test_a_message_out_of_place_is_held_while_we_bind_and_an_error_before(stage:
         ("<!DOCTYPE html>", "restricted-xml"),
         ("<stream xmlns='urn:example:other'>", "invalid-namespace"),
         ("<!DOCTYPE stream>", "restricted-xml"),
-        (f"<stream:error xmlns:stream='{'http://etherx.jabber.org/streams'}'>", "bad-format"),
+        (
+            f"<stream:error xmlns:stream='{'http://etherx.jabber.org/streams'}'>",
+            None,
+        ),  # a stream error is never answered with one
     ],
 )
 @pytest.mark.parametrize("cut", [lambda data: [data], each_byte], ids=["whole", "bytes"])
-def test_what_is_no_stream_is_refused_at_the_header(came: str, answer: str, cut: Any) -> None:
+def test_what_is_no_stream_is_refused_at_the_header(came: str, answer: str | None, cut: Any) -> None:
     failed = play(config(), [f"S: {came}"], cut=cut).failed
     assert (str(failed.phase), failed.error.answer) == ("stream", answer)
     assert failed.error.came
@@ -568,7 +571,9 @@ def test_a_mechanism_that_is_not_allowed_is_not_used(options: dict[str, Any], of
 def test_plain_without_tls_is_used_where_the_user_said_so() -> None:
     line = f"S: {server_header()}{features(mechanisms('PLAIN'))}"
     done = play(config(require_tls=False, allow_plain=True), [line])
-    assert done.events == "S AUTHNEGOTIATE NODESENT(auth)"
+    assert done.events == "S AUTHNEGOTIATE WARNING NODESENT(auth)"
+    (warning,) = (fire for fire in done.fired if fire.event == Event.WARNING)
+    assert "shows the password itself to whoever listens" in str(warning.detail["what"])
 
 
 def test_flags_of_the_last_stream_give_nothing_to_the_next() -> None:
@@ -626,13 +631,6 @@ def test_a_right_proof_in_a_challenge_counts_and_the_bare_success_behind_it_is_t
     lines = [*AT["XMPP-auth"].script, CHALLENGE, challenge(b64(SERVER_PROOF)), f"S: {sasl('success')}"]
     events = play(config(), lines).events
     assert events == f"{AT['XMPP-auth'].events} NODESENT(response) NODESENT(response) AUTHSUCCESS S"
-
-
-def test_success_before_we_authenticated_is_an_error() -> None:
-    # S27: in one read with the features.
-    line = f"S: {server_header()}{features(mechanisms('SCRAM-SHA-256'))}{sasl('success', b64(SERVER_PROOF))}"
-    events = "AUTHNEGOTIATE NODESENT(auth) AUTHFAIL"
-    assert fail(AT["XMPP-header-in-tls"], line, events=events)[2] == "fatal"
 
 
 def test_success_in_place_of_features_is_an_error() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pcj.sasl import Challenge, Compute, Credentials, Exchange, Limits, Mechanism, Respond, Success
+from pcj.sasl import Challenge, Channel, Compute, Credentials, Exchange, Limits, Mechanism, Respond, Success
 from pcj.sasl.server import Answer
 
 
@@ -40,8 +40,14 @@ class Client:
         return step.data
 
 
-def client(mechanism: Mechanism, credentials: Credentials, nonce: str, limits: Limits | None = None) -> Client:
-    return Client(mechanism.exchange(credentials, nonce, limits or Limits()))
+def client(
+    mechanism: Mechanism,
+    credentials: Credentials,
+    nonce: str,
+    limits: Limits | None = None,
+    channel: Channel | None = None,
+) -> Client:
+    return Client(mechanism.exchange(credentials, nonce, limits or Limits(), channel or Channel()))
 
 
 def authenticate(user: Client, server: Answer, initial: bytes | None) -> str:

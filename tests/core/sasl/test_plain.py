@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pcj.errors import ConfigError, SaslError
-from pcj.sasl import Credentials, Limits
+from pcj.sasl import Channel, Credentials, Limits
 from pcj.sasl.plain import PLAIN
 from tests.core.sasl.exchanges import client
 
@@ -51,7 +51,7 @@ def test_a_challenge_is_refused() -> None:
 
 
 def test_a_driver_that_sends_something_else_is_told_so() -> None:
-    steps = PLAIN.exchange(Credentials("tim", "secret"), "x", Limits())
+    steps = PLAIN.exchange(Credentials("tim", "secret"), "x", Limits(), Channel())
     next(steps)
     with pytest.raises(TypeError, match="was sent NoneType"):
         steps.send(None)

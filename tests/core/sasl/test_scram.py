@@ -9,8 +9,8 @@ import traceback
 import pytest
 
 from pcj.errors import ConfigError, SaslError
-from pcj.sasl import Credentials, Limits, Success
-from pcj.sasl.scram import SCRAM_SHA_1, SCRAM_SHA_256, SCRAM_SHA_512, Binding, client_proof, exchange
+from pcj.sasl import Channel, Credentials, Limits, Success
+from pcj.sasl.scram import SCRAM_SHA_1, SCRAM_SHA_256, SCRAM_SHA_512, client_proof, exchange
 from pcj.sasl.steps import Challenge, Compute, Mechanism
 from tests.core.sasl.exchanges import Client, client
 
@@ -263,7 +263,7 @@ def test_a_nonce_that_the_grammar_forbids_is_refused(nonce: str) -> None:
 
 
 def test_a_channel_binding_is_in_the_header_and_under_the_proof() -> None:
-    user = Client(exchange("SHA-1", PENCIL, OURS, Limits(), Binding("p=tls-exporter", b"\1\2\3")))
+    user = Client(exchange("SHA-1", PENCIL, OURS, Limits(), Channel("p=tls-exporter", b"\1\2\3")))
     assert user.start() == b"p=tls-exporter,,n=user,r=" + OURS.encode()
     response = user.challenge(FIRST)
     assert response is not None
@@ -271,7 +271,7 @@ def test_a_channel_binding_is_in_the_header_and_under_the_proof() -> None:
 
 
 def test_the_slow_part_is_left_to_the_shell_and_shows_no_secret() -> None:
-    steps = SCRAM_SHA_256.exchange(Credentials("user", "hush"), OURS, Limits())
+    steps = SCRAM_SHA_256.exchange(Credentials("user", "hush"), OURS, Limits(), Channel())
     first = next(steps)
     compute = steps.send(Challenge(FIRST))
     assert isinstance(compute, Compute)
@@ -283,11 +283,11 @@ def test_the_slow_part_is_left_to_the_shell_and_shows_no_secret() -> None:
 
 
 def test_a_driver_that_sends_something_else_is_told_so() -> None:
-    steps = SCRAM_SHA_1.exchange(PENCIL, OURS, Limits())
+    steps = SCRAM_SHA_1.exchange(PENCIL, OURS, Limits(), Channel())
     next(steps)
     with pytest.raises(TypeError, match="was sent str"):
         steps.send("challenge")
-    steps = SCRAM_SHA_1.exchange(PENCIL, OURS, Limits())
+    steps = SCRAM_SHA_1.exchange(PENCIL, OURS, Limits(), Channel())
     next(steps)
     steps.send(Challenge(FIRST))
     with pytest.raises(TypeError, match="Compute"):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import itertools
+import string
 import tracemalloc
 import weakref
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -200,6 +202,119 @@ def test_new_names_for_ever_do_not_fill_the_memory(stanza: str, monkeypatch: pyt
     """X17."""
     monkeypatch.setattr(ready, "REPRIME_BYTES", 5000)
     assert traced(fed(client(), (stanza.format(number).encode() for number in range(10_000)))) < 100_000
+
+
+LETTERS = string.ascii_letters + "_"
+
+
+def shortest_names() -> Iterator[str]:
+    """All different, the shortest first: the most that fit into so many bytes."""
+    for length in itertools.count(1):
+        for letters in itertools.product(LETTERS, repeat=length):
+            yield "".join(letters)
+
+
+def one_by_one(form: str) -> Callable[[Iterator[str]], tuple[str, int]]:
+    """A stanza of the form, and how many names it has that no stanza before it had."""
+    return lambda names: (form.format(next(names)), form.count("{0}"))
+
+
+def many_attributes(names: Iterator[str]) -> tuple[str, int]:
+    return "<a" + "".join(f" {name}=''" for name in itertools.islice(names, 100)) + "/>", 100
+
+
+def prefixed_attributes(names: Iterator[str]) -> tuple[str, int]:
+    """Of a namespace each time new: the names are new with it, though each is of one letter."""
+    return f"<a xmlns:p='{next(names)}'" + "".join(f" p:{letter}=''" for letter in LETTERS) + "/>", 1 + len(LETTERS)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        one_by_one("<{0}/>"),
+        one_by_one("<a {0}=''/>"),
+        one_by_one("<a xmlns='{0}'/>"),
+        one_by_one("<{0}:b xmlns:{0}='u'/>"),
+        one_by_one("<{0} {0}='' xmlns='{0}'/>"),
+        many_attributes,
+        prefixed_attributes,
+    ],
+    ids=["elements", "attributes", "namespaces", "prefixes", "all", "many attributes", "prefixed attributes"],
+)
+def test_no_parser_holds_more_names_than_may_be_and_those_of_one_read(
+    make: Callable[[Iterator[str]], tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """X17: the bound is kept by bytes, since each new name takes four at the least."""
+    bound = 2000
+    held = [0]
+    most, parsers = 0, 0
+    prime = ReadyParser._prime
+
+    def primed(parser: ReadyParser) -> None:
+        nonlocal parsers
+        held[0] = 0
+        parsers += 1
+        prime(parser)
+
+    monkeypatch.setattr(ReadyParser, "_prime", primed)
+    parser = client(Limits(max_names=bound, max_attributes=1000))
+    names = shortest_names()
+    largest = 0
+    for _ in range(3000):
+        text, count = make(names)
+        largest = max(largest, count)
+        held[0] += count  # what a new parser that takes over behind this read has not seen is not counted out
+        most = max(most, held[0])
+        assert len(parser.feed(text.encode())) == 1, parser.failure
+    assert most <= bound + largest
+    assert parsers > 1
+    assert parser.failure is None
+
+
+def test_a_hundred_thousand_names_leave_no_more_than_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    """X17, with the bounds as they are by default."""
+    names = shortest_names()
+    parser = client()
+    sizes = []
+    tracemalloc.start()
+    try:
+        for _ in range(10):
+            for _ in range(100):
+                chunk = "".join(f"<{name}/>" for name in itertools.islice(names, 100)).encode()
+                assert len(parser.feed(chunk)) == 100
+            sizes.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    # One parser that has just begun, or is about to be relieved: a name takes some 300 bytes in it.
+    assert max(sizes) < 6_000_000
+    assert min(sizes[-3:]) < 2 * max(sizes[:3])
+    monkeypatch.setattr(ready, "REPRIME_BYTES", 1 << 40)
+    unbounded = client(Limits(max_names=1 << 40))
+    tracemalloc.start()
+    try:
+        for _ in range(500):
+            unbounded.feed("".join(f"<{name}/>" for name in itertools.islice(names, 100)).encode())
+        assert tracemalloc.get_traced_memory()[0] > max(sizes), "the test would see it"
+    finally:
+        tracemalloc.stop()
+
+
+def test_ever_more_stanzas_of_one_kind_leave_nothing_behind() -> None:
+    """X18."""
+    photo = b"<PHOTO><BINVAL>AAAA</BINVAL></PHOTO>"
+    card = b"<iq type='result' id='v'><vCard xmlns='vcard-temp'><FN>Juliet</FN>" + photo + b"</vCard></iq>"
+    assert traced(fed(client(), [card * 3] * 10_000)) < 100_000
+
+
+@pytest.mark.parametrize("chunk", [b" " * 65_536, b"\n", b" \t\r\n" * 1000])
+def test_much_white_space_costs_and_leaves_nothing(chunk: bytes) -> None:
+    """X19: 100 MB of keepalives, and single ones."""
+    parser = client(Limits(max_bytes=1000))
+    parser.feed(b"<a/>")
+    for _ in range(1600):
+        assert parser.feed(chunk) == []
+    assert parser.failure is None
+    assert (parser.begun, parser.unusual) == ("", False)
 
 
 @pytest.mark.usefixtures("reprimed")

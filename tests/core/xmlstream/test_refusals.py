@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pcj.errors import ProtocolError
 from pcj.namespaces import STREAMS
+from pcj.serialize import escape_value
 from pcj.xmlstream import Limits, NegotiatingParser, ReadyParser
 from pcj.xmlstream.limits import quoted
 from tests.core.pieces import Shape, in_pieces, negotiate, read_ready, same_in_pieces
 
-HEADER = f"<stream:stream xmlns='jabber:client' xmlns:stream='{STREAMS}'>".encode()
+HEADER = f"<stream:stream xmlns='jabber:client' xmlns:stream='{STREAMS}' xmlns:x='urn:x'>".encode()
 LIMITS = Limits(max_bytes=2000, max_depth=20, max_elements=50)
-SMALL = Limits(max_bytes=300, max_depth=5, max_elements=10)
+SMALL = Limits(max_bytes=300, max_depth=5, max_elements=10, max_attributes=4)
 
 MALFORMED, RESTRICTED, FORMAT = "not-well-formed", "restricted-xml", "bad-format"
+PREFIX = "bad-namespace-prefix"
 ENCODING, NAMESPACE, POLICY = "unsupported-encoding", "invalid-namespace", "policy-violation"
 
 LAUGHS = b"<!DOCTYPE a [<!ENTITY a 'ha'><!ENTITY b '&a;&a;&a;&a;&a;&a;&a;&a;'><!ENTITY c '&b;&b;&b;&b;&b;&b;&b;'>]>"
 
-BEFORE_THE_HEADER = [
+BEFORE_THE_HEADER: list[tuple[str, bytes, str | None]] = [
     # X01, X02, X03
     ("doctype", b"<!DOCTYPE stream>" + HEADER, RESTRICTED),
     ("doctype behind the declaration", b"<?xml version='1.0'?>\n<!DOCTYPE stream>" + HEADER, RESTRICTED),
@@ -56,6 +60,9 @@ BEFORE_THE_HEADER = [
     # X06, X07
     ("another stream namespace", b"<stream:stream xmlns='jabber:client' xmlns:stream='urn:x'>", NAMESPACE),
     ("no stream namespace", b"<stream>", NAMESPACE),
+    ("stream without its prefix", f"<stream xmlns='jabber:client' xmlns:stream='{STREAMS}'>".encode(), PREFIX),
+    ("another's prefix", f"<x:stream xmlns:x='u' xmlns:stream='{STREAMS}'>".encode(), PREFIX),
+    ("an error in place of a stream", f"<e:error xmlns:e='{STREAMS}'>".encode(), None),
     ("stream in the content namespace", b"<stream xmlns='jabber:client'>", NAMESPACE),
     ("prefix undeclared", b"<stream:stream xmlns='jabber:client'>", MALFORMED),
     ("another element", b"<html>", FORMAT),
@@ -71,6 +78,7 @@ BEFORE_THE_HEADER = [
     # X15
     ("endless header", b"<stream:stream a='" + b"x" * 2000, POLICY),
     ("endless declaration", b"<?xml version='1.0' " + b"x" * 2000, POLICY),
+    ("header of more attributes than may be", b"<s" + b"".join(b" a%d=''" % n for n in range(257)) + b">", POLICY),
     ("header of many attributes", b"<s" + b"".join(b" a%d='x'" % n for n in range(300)) + b">", POLICY),
 ]
 
@@ -78,7 +86,7 @@ BEFORE_THE_HEADER = [
 @pytest.mark.parametrize(
     ("data", "answer"), [row[1:] for row in BEFORE_THE_HEADER], ids=[r[0] for r in BEFORE_THE_HEADER]
 )
-def test_before_the_header(data: bytes, answer: str) -> None:
+def test_before_the_header(data: bytes, answer: str | None) -> None:
     assert same_in_pieces(lambda chunks: negotiate(chunks, LIMITS), data) == [("failure", answer)]
 
 
@@ -180,7 +188,7 @@ IN_THE_STREAM = [
 
 
 def ready(chunks: list[bytes], limits: Limits = LIMITS) -> list[Shape]:
-    parser = ReadyParser({"": "jabber:client", "stream": STREAMS}, "jabber:client", limits)
+    parser = ReadyParser({"": "jabber:client", "stream": STREAMS, "x": "urn:x"}, "jabber:client", limits)
     return read_ready(parser, chunks)
 
 
@@ -296,9 +304,26 @@ def chain(levels: int) -> bytes:
     return b"<a>" * levels + b"</a>" * levels
 
 
+WIDE = b"<a>x<b c='' d='' e='' f='' g=''/></a>"
 BOUNDS = [
     ("depth", chain(SMALL.max_depth), chain(SMALL.max_depth + 1)),
     ("elements", b"<a>" + b"<b/>" * 9 + b"</a>", b"<a>" + b"<b/>" * 10 + b"</a>"),
+    ("attributes", b"<a b='' c='' d='' e=''/>", b"<a b='' c='' d='' e='' f=''/>"),
+    ("attributes inside", b"<a><b c='' d='' e='' f=''/></a>", b"<a><b c='' d='' e='' f='' g=''/></a>"),
+    ("attributes of two", b"<a b='' c='' d=''><e f='' g='' h=''/></a>", b"<a><b><c d='' e='' f='' g='' h=''/></b></a>"),
+    ("attributes with a prefix", b"<a x:b='' x:c='' x:d='' e=''/>", b"<a x:b='' x:c='' x:d='' e='' f=''/>"),
+    ("long attributes", b"<a b='>>>' c='\"' d='====' e='a=\"b\"'/>", b"<a b='>>>' c='\"' d='====' e='a=\"b\"' f='>'/>"),
+    (
+        "namespaces are none",
+        b"<a xmlns:b='u' xmlns:c='u' xmlns='u' d='' e='' f='' g=''/>",
+        b"<a><b c='' d='' e='' f='' g=''/></a>",
+    ),
+    ("what looks like attributes", b"<a>b='' c='' d='' e='' f='' g=''</a>", b"<a b='' c='' d='' e='' f=''></a>"),
+    (
+        "cdata like attributes",
+        b"<a><![CDATA[<b c='' d='' e='' f='' g=''>]]></a>",
+        b"<a>x<b c='' d='' e='' f='' g=''/></a>",
+    ),
     ("depth of an early branch", b"<a>" + chain(4) + b"<b/></a>", b"<a>" + chain(5) + b"<b/></a>"),
 ]
 
@@ -318,6 +343,35 @@ def test_the_bound_of_elements_holds_below_that_of_depth() -> None:
     limits = Limits(max_elements=3, max_depth=256)
     assert ready([b"<a><b/><c/></a>"], limits)[0][0] == "{jabber:client}a"
     assert ready([b"<a><b/><c/><d/></a>"], limits) == [("failure", POLICY)]
+
+
+def test_the_default_number_of_attributes() -> None:
+    for count, passes in ((256, True), (257, False)):
+        element = b"<a" + b"".join(b" a%d=''" % number for number in range(count)) + b"/>"
+        for around in (b"", ELEMENT * 100):
+            read = ready([around + element + ELEMENT], Limits())
+            assert (read[-1] == ("failure", POLICY)) is not passes
+            assert len(read) == len(around) // len(ELEMENT) + (2 if passes else 1)
+            assert negotiate([HEADER, around + element + ELEMENT], Limits())[1:] == read
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    counts=st.lists(st.integers(0, 7), min_size=1, max_size=8),
+    text=st.text("<>='\" ab/", max_size=60),
+    size=st.integers(1, 400),
+)
+def test_no_element_with_too_many_attributes_passes_and_no_other_fails(counts: list[int], text: str, size: int) -> None:
+    """The tags that can have too many are found by their length; here by counting."""
+    quoted_text = escape_value(text)
+    data = b"".join(
+        b"<a" + b"".join(f' a{number}="{quoted_text}"'.encode() for number in range(count)) + b"/>" for count in counts
+    )
+    limits = Limits(max_attributes=4)
+    too_wide = [index for index, count in enumerate(counts) if count > 4]
+    read = ready([data[at : at + size] for at in range(0, len(data), size)], limits)
+    assert len(read) == (too_wide[0] + 1 if too_wide else len(counts))
+    assert (read[-1] == ("failure", POLICY)) is bool(too_wide)
 
 
 @pytest.mark.parametrize("levels", [256, 257])

@@ -18,6 +18,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pcj.transport.tls import TlsEngine, make_context
+from pcj.transport.tls_openssl import OpenSslContext
+from pcj.transport.tls_ssl import SslContext
+
+#: Every value of `tls_engine` that names a library.
+ENGINES = ("ssl", "openssl")
 
 
 class Server:
@@ -118,13 +123,17 @@ def issued(
     ends: timedelta = timedelta(days=1),
     self_signed: bool = False,
     purpose: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH,
+    above: Chain | None = None,
 ) -> Chain:
-    """A certificate of our authority with any fault one wishes."""
+    """A certificate of our authority, or of the one `above`, with any fault one wishes."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     now = datetime.now(UTC)
     issuer, signer = subject, key
-    if not self_signed:
+    if above is not None:
+        issuer = leaf_of(above).subject
+        signer = key_of(above)
+    elif not self_signed:
         issuer = x509.load_pem_x509_certificate(authority().cert_pem.bytes()).subject
         loaded = serialization.load_pem_private_key(authority().private_key_pem.bytes(), None)
         assert isinstance(loaded, ec.EllipticCurvePrivateKey)
@@ -142,10 +151,42 @@ def issued(
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     certificate = builder.sign(signer, hashes.SHA256())
-    return Chain(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
-        certificate.public_bytes(serialization.Encoding.PEM),
+    return Chain(pem_of(key), certificate.public_bytes(serialization.Encoding.PEM))
+
+
+def intermediate(*constraints: str) -> Chain:
+    """An authority under ours; with `constraints` it may vouch for DNS names below these only."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.now(UTC)
+    root = x509.load_pem_x509_certificate(authority().cert_pem.bytes())
+    signer = serialization.load_pem_private_key(authority().private_key_pem.bytes(), None)
+    assert isinstance(signer, ec.EllipticCurvePrivateKey)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Middle CA")]))
+        .issuer_name(root.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     )
+    if constraints:
+        permitted = [x509.DNSName(name) for name in constraints]
+        builder = builder.add_extension(x509.NameConstraints(permitted, None), critical=True)
+    return Chain(pem_of(key), builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+
+
+def pem_of(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def key_of(chain: Chain) -> ec.EllipticCurvePrivateKey:
+    key = serialization.load_pem_private_key(chain.key, None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    return key
 
 
 def dns(*names: str) -> list[x509.GeneralName]:
@@ -162,18 +203,45 @@ def srv_id(name: str) -> list[x509.GeneralName]:
     return [x509.OtherName(x509.ObjectIdentifier("1.3.6.1.5.5.7.8.7"), b"\x16" + bytes([len(value)]) + value)]
 
 
+def xmpp_address(jid: str) -> list[x509.GeneralName]:
+    """id-on-xmppAddr (RFC 6120 13.7.1.4): a UTF8String."""
+    value = jid.encode("utf-8")
+    return [x509.OtherName(x509.ObjectIdentifier("1.3.6.1.5.5.7.8.5"), b"\x0c" + bytes([len(value)]) + value)]
+
+
 def leaf_of(chain: Chain) -> x509.Certificate:
     return x509.load_pem_x509_certificate(chain.certificates)
 
 
-def context_for(ca_file: str | None, *, verify: bool = True, alpn: tuple[str, ...] = ()) -> ssl.SSLContext:
-    return make_context(verify=verify, ca_file=ca_file, client_certificate=None, alpn=alpn)
+def context_for(
+    ca_file: str | None,
+    library: str,
+    *,
+    verify: bool = True,
+    alpn: tuple[str, ...] = (),
+    client_certificate: str | None = None,
+) -> SslContext | OpenSslContext:
+    return make_context(
+        verify=verify, ca_file=ca_file, client_certificate=client_certificate, alpn=alpn, engine=library
+    )
 
 
 def engine_for(
-    ca_file: str | None, name: str = "example.org", *, pins: tuple[str, ...] = (), verify: bool = True
+    ca_file: str | None,
+    library: str,
+    name: str = "example.org",
+    *,
+    pins: tuple[str, ...] = (),
+    verify: bool = True,
+    service: str | None = "_xmpp-client",
 ) -> TlsEngine:
-    engine = TlsEngine(context_for(ca_file, verify=verify), server_name=name, pins=pins, peer="example.org:5222")
+    engine = TlsEngine(
+        context_for(ca_file, library, verify=verify),
+        server_name=name,
+        pins=pins,
+        service=service,
+        peer="example.org:5222",
+    )
     engine.start()
     return engine
 
@@ -182,3 +250,7 @@ def pin_of(chain: Chain) -> str:
     key = leaf_of(chain).public_key()
     spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return "sha256:" + hashlib.sha256(spki).hexdigest()
+
+
+def certificate_pin_of(chain: Chain) -> str:
+    return "cert-sha256:" + hashlib.sha256(leaf_of(chain).public_bytes(serialization.Encoding.DER)).hexdigest()

@@ -25,7 +25,7 @@ def test_what_is_read_is_what_was_written() -> None:
     assert (read.not_before, read.not_after) == (made.not_valid_before_utc, made.not_valid_after_utc)
     assert read.dns_names == ("example.org", "*.example.org")
     assert read.ip_addresses == ("192.0.2.7", "2001:db8::7")
-    assert read.service_names == ("_xmpp-client.example.org",)
+    assert read.srv_names == ("_xmpp-client.example.org",)
 
 
 def test_times_of_both_centuries_and_beyond_2049_are_read() -> None:

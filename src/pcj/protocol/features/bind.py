@@ -74,16 +74,19 @@ def _negotiate(negotiation: Negotiation, progress: Progress, features: Node) -> 
             expected="a full JID",
             came=text[:100],
         ) from None
-    if account.local is not None and (jid.bare != account.bare or jid.resource is None):
+    wanted = account if account.local is not None else JID(jid.local, account.domain)  # ANONYMOUS: the server names us
+    if jid.local is None or jid.bare != wanted.bare or jid.resource is None:
         raise ProtocolError(
             f"the server bound us to {text!r:.100}, which is not an address of {account.bare!s}",
-            expected=f"{account.bare}/<resource>",
+            expected=f"{account.bare}/<resource>"
+            if account.local is not None
+            else f"<name>@{account.domain}/<resource>",
             came=text[:100],
             retry=Retry.FATAL,
         )
     progress.jid = str(jid)
     yield Publish(Event.PCJ_BINDSUCCESS, detail={"jid": progress.jid})
-    if asked is not None and jid.resource != account.with_resource(asked).resource:
+    if account.local is None or (asked is not None and jid.resource != account.with_resource(asked).resource):
         yield Publish(Event.JID_CHANGED, detail={"asked": str(account.with_resource(asked)), "given": progress.jid})
 
 

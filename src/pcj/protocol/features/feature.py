@@ -9,7 +9,8 @@ from typing import Any
 
 from pcj.errors import Phase, ProtocolError, Retry
 from pcj.protocol.common import open_stream, receive_features
-from pcj.protocol.steps import Negotiation, Step
+from pcj.protocol.features.limits import read_limits
+from pcj.protocol.steps import Negotiation, Step, StreamLimits
 from pcj.stanza import Node
 from pcj.xmlstream import StreamHeader
 
@@ -33,6 +34,7 @@ class Progress:
     jid: str
     header: StreamHeader
     facts: set[Fact] = field(default_factory=set)
+    limits: StreamLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ def negotiate_features(negotiation: Negotiation, features: Sequence[Feature]) ->
                 retry=Retry.FATAL,
             )
         offered = yield from receive_features()
+        progress.limits = yield from read_limits(offered, progress.limits)
         while True:
             if negotiation.tls is not None:
                 progress.facts |= {Fact.SECURE, Fact.CLEARED}
@@ -82,6 +85,8 @@ def negotiate_features(negotiation: Negotiation, features: Sequence[Feature]) ->
                 return progress
             yield from feature.negotiate(negotiation, progress, offered)
             progress.facts.add(feature.gives)
+            if feature.gives is Fact.SECURE:
+                progress.limits = None  # anybody on the way may have said it
             if feature.restarts:
                 break
 

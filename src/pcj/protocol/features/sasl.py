@@ -9,31 +9,40 @@ from typing import Any
 from pcj.config import Config
 from pcj.errors import ConfigError, Phase, SaslError
 from pcj.events import Event
+from pcj.jid import same_address
 from pcj.namespaces import SASL as NS
-from pcj.protocol.common import name_of, receive
+from pcj.namespaces import SASL_BINDING
+from pcj.protocol.common import name_of, receive, warn_of_listeners
 from pcj.protocol.features.feature import Fact, Feature, Progress
 from pcj.protocol.retry import NotOffered
-from pcj.protocol.steps import Compute, Negotiation, Publish, Send, Step
+from pcj.protocol.steps import AskPassword, Compute, Negotiation, Publish, Send, Step
 from pcj.sasl import (
     MECHANISMS,
     Challenge,
+    Choice,
     Credentials,
+    Guard,
     Limits,
-    Mechanism,
+    Need,
+    Terms,
     choose,
     decode_data,
     decode_success,
     encode_data,
     refusal,
 )
+from pcj.sasl.anonymous import ANONYMOUS
 from pcj.sasl.saslprep import prepare_identity, prepare_password
 from pcj.stanza import Node
 
 __all__ = ["SASL", "check_credentials"]
 
 _MECHANISMS = f"{{{NS}}}mechanisms"
-#: Names in a server's list that are looked at; no server has near as many.
-_MAX_OFFERED = 256
+_MECHANISM = f"{{{NS}}}mechanism"
+_BINDING_TYPES = f"{{{SASL_BINDING}}}sasl-channel-binding"  # XEP-0440 2
+_BINDING_TYPE = f"{{{SASL_BINDING}}}channel-binding"
+#: How many of the server's names an error repeats.
+_MAX_SHOWN = 16
 
 _SENTENCES = {
     "not-authorized": "the server rejected user {user!r} or the password (not-authorized)",
@@ -78,60 +87,108 @@ def _failure(node: Node, user: str) -> SaslError:
 
 
 def _negotiate(negotiation: Negotiation, progress: Progress, features: Node) -> Generator[Step, Any, None]:
-    config = negotiation.config
     mechanisms = features.find(_MECHANISMS)
-    offered = [] if mechanisms is None else [child.text or "" for child in mechanisms][:_MAX_OFFERED]
-    secure, allow_plain, allowed = negotiation.tls is not None, config.allow_plain, config.sasl_mechanisms
-    mechanism = choose(offered, secure=secure, allow_plain=allow_plain, allowed=allowed)
-    if mechanism is None:
+    # All of them, as they came: their hash must be right (XEP-0474). Their number is bounded with the stanza's size.
+    offered = [] if mechanisms is None else [child.text or "" for child in mechanisms.iterfind(_MECHANISM)]
+    terms = _terms(negotiation, features)
+    choice = choose(offered, terms)
+    if choice is None:
         raise NotOffered(
-            refusal(offered, secure=secure, allow_plain=allow_plain, allowed=allowed),
+            refusal(offered, terms),
             expected="a mechanism that is allowed",
-            came=", ".join(offered)[:200] or "none",
+            came=", ".join(offered[:_MAX_SHOWN])[:200] or "none",
             phase=Phase.AUTHENTICATE,
         )
     while True:
-        yield Publish(Event.PCJ_AUTHNEGOTIATE, detail={"mechanism": mechanism.name})
-        failure = yield from _exchange(negotiation, mechanism)
+        mechanism = choice.mechanism
+        yield Publish(Event.PCJ_AUTHNEGOTIATE, detail=_detail(choice))
+        if choice.warning:
+            yield Publish(Event.WARNING, detail={"what": choice.warning})
+        if mechanism.guard in (Guard.SHOWN, Guard.GUESSABLE):
+            yield from warn_of_listeners(negotiation, mechanism.name)
+        failure = yield from _exchange(negotiation, choice)
         if failure is None:
             break
         # RFC 6120 6.4.5: the server lets us try again. Only where it does not know the mechanism after all (6.5.7):
-        # another proof of the same password cannot do better, and a false server would collect them. And what never
-        # showed the password is not followed by what does.
-        offered = [name for name in offered if name != mechanism.name]
-        another = choose(offered, secure=secure, allow_plain=allow_plain, allowed=allowed)
-        if failure.condition != "invalid-mechanism" or another is None or another.needs_tls > mechanism.needs_tls:
+        # another proof of the same password cannot do better, and a false server would collect them. And no mechanism
+        # is followed by one that protects less: else whoever stands between need only refuse the better one.
+        left = [name for name in offered if name != mechanism.name]
+        another = choose(left, terms)
+        if failure.condition != "invalid-mechanism" or another is None or another.mechanism.guard < mechanism.guard:
             raise failure
-        detail = {"condition": failure.condition, "mechanism": mechanism.name, "next": another.name}
+        offered = left
+        detail = {"condition": failure.condition, "mechanism": mechanism.name, "next": another.mechanism.name}
         yield Publish(Event.AUTHRETRY, detail=detail)
-        mechanism = another
-    yield Publish(Event.PCJ_AUTHSUCCESS, detail={"mechanism": mechanism.name})
+        choice = another
+    negotiation.memory.accepted(mechanism.guard)
+    yield Publish(Event.PCJ_AUTHSUCCESS, detail=_detail(choice))
 
 
-def _exchange(negotiation: Negotiation, mechanism: Mechanism) -> Generator[Step, Any, SaslError | None]:
+def _terms(negotiation: Negotiation, features: Node) -> Terms:
+    config, tls = negotiation.config, negotiation.tls
+    types = features.find(_BINDING_TYPES)
+    return Terms(
+        secure=tls is not None,
+        allow_plain=config.allow_plain,
+        router=negotiation.component,
+        allowed=config.sasl_mechanisms,
+        password=config.password is not None,
+        certificate=config.client_certificate is not None,
+        bindings=tls.bindings if tls is not None else {},
+        binding_types=None if types is None else tuple(each.get("type", "") for each in types.iterfind(_BINDING_TYPE)),
+        channel_binding=config.channel_binding,
+        floor=negotiation.memory.floor,
+    )
+
+
+def _detail(choice: Choice) -> dict[str, object]:
+    """What AUTHNEGOTIATE and AUTHSUCCESS say."""
+    detail: dict[str, object] = {"mechanism": choice.mechanism.name}
+    if choice.mechanism.guard is Guard.BOUND:
+        detail["binding"] = choice.channel.flag.removeprefix("p=")
+    return detail
+
+
+def _authzid(negotiation: Negotiation) -> str:
+    """Whom we ask to act as (XEP-0178 2): our certificate's one address goes without saying."""
+    account, tls = negotiation.config.account, negotiation.tls
+    if account.local is None:
+        return ""
+    in_certificate = tls.own_addresses if tls is not None else ()
+    alone = len(in_certificate) == 1 and same_address(in_certificate[0], str(account.bare))
+    return "" if alone else str(account.bare)
+
+
+def _exchange(negotiation: Negotiation, choice: Choice) -> Generator[Step, Any, SaslError | None]:
     """One exchange, to its success; what the server says where it refuses the mechanism before any of it.
 
     Raises:
         SaslError: it refuses later, or breaks the mechanism.
     """
-    config = negotiation.config
+    config, mechanism, memory = negotiation.config, choice.mechanism, negotiation.memory
     user = config.login
-    credentials = Credentials(username=user, password=config.password, host=config.account.ascii_domain)
+    password = (yield AskPassword()) if mechanism.need is Need.PASSWORD else ""
+    authzid = _authzid(negotiation) if mechanism.need is Need.CERTIFICATE else ""
+    credentials = Credentials(user, password, authzid=authzid, host=config.account.ascii_domain)
     limits = Limits(config.min_scram_iterations, config.max_scram_iterations)
-    exchange = mechanism.exchange(credentials, negotiation.token(), limits)
+    exchange = mechanism.exchange(credentials, negotiation.token(), limits, choice.channel)
     wanted = next(exchange)
     first, challenged = True, False
     while True:
         if isinstance(wanted, Compute):
-            wanted = exchange.send((yield wanted))
+            result = memory.recall(wanted)
+            if result is None:
+                result = yield wanted
+                memory.keep(wanted, result)
+            wanted = exchange.send(result)
             continue
         if first:
             node = _element("auth", encode_data(wanted.data, initial=True))
             node.set("mechanism", mechanism.name)
-            first = False
         else:
             node = _element("response", encode_data(wanted.data))
-        yield Send(node)
+        yield Send(node, first=first)
+        first = False
         answer = yield from receive("<challenge> or <success>")
         name = answer.tag.removeprefix(f"{{{NS}}}")
         if name == "challenge":
@@ -162,14 +219,33 @@ def check_credentials(config: Config) -> None:
     """Refuse what no mechanism could send, or what none of ours is called (RFC 4013, RFC 4422 3.1).
 
     Raises:
-        ConfigError: the password or the name cannot be prepared, or a mechanism is unknown.
+        ConfigError: the password or the name cannot be prepared, a mechanism is unknown, or there is nothing to log in
+            with.
     """
-    prepare_password(config.password)
-    prepare_identity(config.login)
     known = [mechanism.name for mechanism in MECHANISMS]
-    unknown = [name for name in config.sasl_mechanisms or () if name not in known]
+    allowed = config.sasl_mechanisms
+    unknown = [name for name in allowed or () if name not in known]
     if unknown:
         raise ConfigError(f"pcj does not know {', '.join(unknown)}; sasl_mechanisms may name {', '.join(known)}")
+    usable = [
+        mechanism
+        for mechanism in MECHANISMS
+        if (mechanism is not ANONYMOUS if allowed is None else mechanism.name in allowed)
+        and (mechanism.need is not Need.PASSWORD or config.password is not None)
+        and (mechanism.need is not Need.CERTIFICATE or config.client_certificate is not None)
+    ]
+    if not usable:
+        raise ConfigError(
+            "there is nothing to log in with: give a password, or a client_certificate (for EXTERNAL), or "
+            "sasl_mechanisms=('ANONYMOUS',)"
+        )
+    if config.channel_binding == "require" and all(
+        mechanism.need is Need.PASSWORD and mechanism.guard is not Guard.BOUND for mechanism in usable
+    ):
+        raise ConfigError("channel_binding='require' needs a mechanism in -PLUS among sasl_mechanisms")
+    prepare_identity(config.login)
+    if isinstance(config.password, str):
+        prepare_password(config.password)
 
 
 SASL = Feature(
