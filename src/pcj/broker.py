@@ -285,7 +285,8 @@ class Broker:
             self._dispatcher.together(start)
 
         identity = made or node.get("id") or ""
-        future = self._requester.ask(identity, node.get("to"), seconds, event, entry.receipt, send)
+        kind = node.tag.rpartition("}")[2]
+        future = self._requester.ask(identity, node.get("to"), kind, seconds, event, entry.receipt, send)
         future.add_done_callback(lambda done: done.cancelled() or done.exception())  # RTS_FAIL tells of it anyhow
         self._check_backlog()  # reading may have been paused; the reply must be read
         return future

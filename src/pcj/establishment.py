@@ -205,15 +205,14 @@ class Establishment:
         """Ask the user's function for the password; it has until the phase's deadline."""
 
         def done(task: asyncio.Task[Supplied]) -> None:
-            error = None if task.cancelled() else task.exception()  # looked at, or asyncio complains of it
-            if self._asked is task:
-                self._asked = None
             if task.cancelled() or self.over:
                 return
-            if error is None:
-                self._perform(self._negotiator.password_given(task.result().value, self._loop.time()))
-            elif isinstance(error, ProtocolError):
-                self.fail(error)
+            self._asked = None
+            supplied = task.result()
+            if isinstance(supplied.error, ProtocolError):
+                self.fail(supplied.error)
+            else:
+                self._perform(self._negotiator.password_given(supplied.value, self._loop.time()))
 
         self._asked = self._loop.create_task(self._login.password(), name="pcj password")
         self._asked.add_done_callback(done)

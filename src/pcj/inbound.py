@@ -149,8 +149,7 @@ class Inbound:
             return
         except UsageError:
             return  # a handler has halted the broker
-        entry.of_session = True
-        self._outbox.give(entry)
+        self._outbox.give_answer(entry)
         condition = error_condition(answer)[1] if answer.get("type") == "error" else "result"
         self._dispatcher.fire(Event.IQ_ANSWERED, answer, detail={"condition": condition})
 

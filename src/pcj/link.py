@@ -181,7 +181,7 @@ class Link:
         self.state = State.HALTED
         self._wish += 1
         self.retry_at = None
-        self._login.memory.forget()
+        self._login.forget()
         connection, self.connection = self.connection, None
         if connection is not None:
             self._owner.unsent(connection.take_unsent())
@@ -292,7 +292,7 @@ class Link:
     def stream_error(self, node: Node) -> None:
         """The peer ends the stream with an error (RFC 6120 4.9) after READY."""
         secrets = secrets_of(self._config) | self._login.memory.secrets
-        error = stream_error_received(node, self._config.account)
+        error = stream_error_received(node, self._config.account, component=self._dialect.component)
         scrub(error, repeated(secrets, said_in(node)))
         node = scrubbed(node, secrets)
         failure = self._diagnosis.of_connection(error, Phase.READY, self.connection)

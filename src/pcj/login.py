@@ -16,16 +16,17 @@ __all__ = ["Login", "Supplied"]
 
 
 class Supplied:
-    """What a function supplied as the password. asyncio's debug mode logs the results of tasks: this one shows nothing.
+    """What a function supplied as the password, or its error; shown by no repr, since asyncio's debug mode logs them.
 
     Attributes:
-        value: it.
+        value: what it gave. error: what it raised, or None.
     """
 
-    __slots__ = ("value",)
+    __slots__ = ("error", "value")
 
-    def __init__(self, value: object) -> None:
+    def __init__(self, value: object = None, error: BaseException | None = None) -> None:
         self.value = value
+        self.error = error
 
 
 class Login:
@@ -40,7 +41,7 @@ class Login:
 
     def __init__(self, source: str | PasswordSource | None) -> None:
         self._source = source
-        self._running: Future[object] | None = None
+        self._running: Future[Supplied] | None = None
         self.memory = Memory()
 
     async def password(self) -> Supplied:
@@ -49,26 +50,48 @@ class Login:
         Nothing can stop a thread. So there is one at a time, however often it is asked, and it keeps no process from
         ending.
 
-        Raises:
-            ProtocolError: the function failed, or has not returned since it was asked before. Its own error is the
-                cause, and not in the sentence: who knows what it quotes.
+        Returns:
+            What it gave, or its error: the cause of a `ProtocolError` whose sentence does not have it, since nobody
+            knows what it quotes.
         """
         source = self._source
         if not callable(source):
-            raise ProtocolError("there is no function that supplies the password", retry=Retry.FATAL)
+            return Supplied(error=ProtocolError("there is no function that supplies the password", retry=Retry.FATAL))
         if self._running is not None and not self._running.done():
-            raise ProtocolError(
-                "the function that supplies the password was asked before and has not returned since", retry=Retry.SLOW
-            )
+            what = "the function that supplies the password was asked before and has not returned since"
+            return Supplied(error=ProtocolError(what, retry=Retry.SLOW))
         try:
             if _is_coroutine_function(source):
                 return Supplied(await _awaited(source()))
-            self._running = _in_thread(source)
-            # Shielded: whoever stops waiting does not stop the thread.
-            return Supplied(await _awaited(await asyncio.shield(asyncio.wrap_future(self._running))))
+            running = self._running = _in_thread(source)
+            try:
+                # Shielded: whoever stops waiting does not stop the thread.
+                supplied = await asyncio.shield(asyncio.wrap_future(running))
+            finally:
+                if running.done():
+                    self._running = None  # it holds the password
+            return _failed(supplied.error) if supplied.error is not None else Supplied(await _awaited(supplied.value))
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return _failed(error)  # what the function awaited was cancelled, and not we
         except Exception as error:
-            what = f"the function that supplies the password failed ({type(error).__name__})"
-            raise ProtocolError(what, expected="the password", came=type(error).__name__, retry=Retry.SLOW) from error
+            return _failed(error)
+
+    def forget(self) -> None:
+        """Let go of all that could stand for the password, at the end."""
+        self.memory.forget()
+        if self._running is not None and self._running.done():
+            self._running = None
+
+
+def _failed(error: BaseException) -> Supplied:
+    name = type(error).__name__
+    what = f"the function that supplies the password failed ({name})"
+    failure = ProtocolError(what, expected="the password", came=name, retry=Retry.SLOW)
+    failure.__cause__ = error
+    return Supplied(error=failure)
 
 
 def _is_coroutine_function(source: object) -> bool:
@@ -79,16 +102,15 @@ async def _awaited(result: object) -> object:
     return await result if isinstance(result, Awaitable) else result
 
 
-def _in_thread(source: PasswordSource) -> Future[object]:
-    future: Future[object] = Future()
+def _in_thread(source: PasswordSource) -> Future[Supplied]:
+    future: Future[Supplied] = Future()
 
     def work() -> None:
+        # Never set_exception: one that nobody looks at, because the deadline has passed, would be logged with its text.
         try:
-            result: object = source()
+            future.set_result(Supplied(source()))
         except BaseException as error:
-            future.set_exception(error)
-        else:
-            future.set_result(result)
+            future.set_result(Supplied(error=error))
 
     threading.Thread(target=work, name="pcj password", daemon=True).start()
     return future

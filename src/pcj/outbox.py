@@ -60,7 +60,8 @@ class Outbox:
         self._expiry: asyncio.TimerHandle | None = None
         self._halted = False
         self._takes = sys.maxsize  # bytes of one element, as the server says (XEP-0478)
-        self._max_bytes = config.max_outbound_bytes  # of one stanza without an envelope: the smaller of both bounds
+        # Of one stanza: the smaller of both bounds. Where there is an envelope each has to be looked at.
+        self._max_bytes = config.max_outbound_bytes
         self.on_given_up: Callable[[list[Entry], str], None] | None = None
         self.replies: list[tuple[str | None, str | None]] | None = None
 
@@ -109,10 +110,8 @@ class Outbox:
                 node = _without_id(node)
             defaults = {"id": identity} if defaults is None else {**defaults, "id": identity}
         stanza = serialize(node, self._xmlns, defaults)
-        data = stanza
-        if self._envelope is not None:
-            data = self._envelope.wrap(stanza, node)
-        if len(stanza) > self._max_bytes or data is not stanza:
+        data = stanza if self._envelope is None else self._envelope.wrap(stanza, node)
+        if len(stanza) > self._max_bytes:
             self._check_size(stanza, data)
         self._check_room(data)
         if self.replies is not None and node.tag in _IQS and node.get("type") in ("result", "error"):
@@ -157,8 +156,6 @@ class Outbox:
         connection = self._connection
         if connection is not None and connection.ready:
             connection.send(entry)
-            if entry.of_session:
-                self._answers.append(entry)
         elif self._halted:
             self._drop([entry])
         else:
@@ -166,6 +163,12 @@ class Outbox:
             self._set_expiry()
             self.tell(Event.PCJ_NODEQUEUED, entry)
         return entry.receipt
+
+    def give_answer(self, entry: Entry) -> None:
+        """Send an answer of the broker's own, which is for this session alone."""
+        entry.of_session = True
+        self._answers.append(entry)
+        self.give(entry)
 
     def purge(self) -> int:
         """Send what is held, in order; how many. Without a link that is READY nothing happens.
@@ -208,7 +211,7 @@ class Outbox:
 
     def _set_limits(self, limits: StreamLimits | None) -> None:
         self._takes = limits.max_bytes if limits is not None and limits.max_bytes is not None else sys.maxsize
-        self._max_bytes = min(self._takes, self._config.max_outbound_bytes)
+        self._max_bytes = min(self._takes, self._config.max_outbound_bytes) if self._envelope is None else -1
 
     def take_back(self, unsent: list[Entry]) -> None:
         """The connection is gone: what never reached the network is held again. `end` tells of it."""

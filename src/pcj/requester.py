@@ -65,6 +65,7 @@ class Requester:
         self,
         identity: str,
         to: str | None,
+        kind: str,
         timeout: float,
         event: str | None,
         receipt: Receipt,
@@ -77,7 +78,7 @@ class Requester:
         """
         loop = asyncio.get_running_loop()
         asker = _Asker(identity, event, loop.create_future(), receipt)
-        self._requests.add(identity, to, asker)
+        self._requests.add(identity, to, asker, kind)
         # Before it is sent: that fires events, and a handler may end the request already.
         asker.timer = loop.call_later(timeout, self._timed_out, asker, timeout)
         asker.future.add_done_callback(lambda future: self._cancelled(asker) if future.cancelled() else None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from pcj.errors import JidError, QueueFull, UsageError
 from pcj.jid import JID, same_address
@@ -17,6 +17,11 @@ Asker = TypeVar("Asker")
 MAX_UNANSWERED = 1_000
 
 
+class _Question(NamedTuple):
+    to: str | None
+    kind: str
+
+
 class Requests(Generic[Asker]):
     """The requests that wait for a reply.
 
@@ -25,22 +30,25 @@ class Requests(Generic[Asker]):
             can be its reply, whoever may have guessed the id; by default each has.
 
     Attributes:
-        unanswered: id and address of the latest that ended without a reply.
+        unanswered: by id, the latest that ended without a reply.
     """
 
     def __init__(self, max_pending: int, sent: Callable[[Asker], bool] = lambda asker: True) -> None:
         self._max_pending = max_pending
         self._sent = sent
         # Almost always one to an id; two peers may be asked with the same one, if the user chose it so.
-        self._by_id: dict[str, list[tuple[str | None, Asker]]] = {}
+        self._by_id: dict[str, list[tuple[_Question, Asker]]] = {}
         self._count = 0
-        self.unanswered: dict[str, str | None] = {}
+        self.unanswered: dict[str, _Question] = {}
 
     def __len__(self) -> int:
         return self._count
 
-    def add(self, identity: str, to: str | None, asker: Asker) -> None:
+    def add(self, identity: str, to: str | None, asker: Asker, kind: str = "iq") -> None:
         """Remember a request.
+
+        Args:
+            identity, to: its id and address. asker: who asks. kind: the local name of the stanza it asks with.
 
         Raises:
             UsageError: one with the same id to the same address waits already, so the replies could not be told apart.
@@ -49,10 +57,10 @@ class Requests(Generic[Asker]):
         if self._count >= self._max_pending:
             raise QueueFull(f"{self._count} requests wait for replies; max_pending_requests allows no more")
         waiting = self._by_id.setdefault(identity, [])
-        for other, _ in waiting:
+        for (other, _), _ in waiting:
             if other == to or (other is not None and to is not None and same_address(other, to)):
                 raise UsageError(f"a request with the id {identity!r} to {to!r} waits for its reply already")
-        waiting.append((to, asker))
+        waiting.append((_Question(to, kind), asker))
         self._count += 1
 
     def take(self, node: Node, own: str) -> Asker | None:
@@ -64,9 +72,8 @@ class Requests(Generic[Asker]):
         waiting = self._by_id.get(node.get("id", ""))
         if waiting is None:
             return None
-        sender = node.get("from")
-        for index, (to, asker) in enumerate(waiting):
-            if _answers(to, sender, own) and self._sent(asker):
+        for index, (question, asker) in enumerate(waiting):
+            if _answers(question, node, own) and self._sent(asker):
                 del waiting[index]
                 if not waiting:
                     del self._by_id[node.get("id", "")]
@@ -78,13 +85,13 @@ class Requests(Generic[Asker]):
         """A request ended without a reply: it waits no more, and is remembered for one that comes late."""
         waiting = self._by_id.get(identity, [])
         kept = []
-        for to, other in waiting:
+        for question, other in waiting:
             if other is not asker:
-                kept.append((to, other))
+                kept.append((question, other))
                 continue
             self._count -= 1
             self.unanswered.pop(identity, None)  # so that it is the latest
-            self.unanswered[identity] = to
+            self.unanswered[identity] = question
             if len(self.unanswered) > MAX_UNANSWERED:
                 del self.unanswered[next(iter(self.unanswered))]
         if kept:
@@ -99,7 +106,7 @@ class Requests(Generic[Asker]):
             node, own: as for `take`.
         """
         identity = node.get("id", "")
-        if identity not in self.unanswered or not _answers(self.unanswered[identity], node.get("from"), own):
+        if identity not in self.unanswered or not _answers(self.unanswered[identity], node, own):
             return False
         del self.unanswered[identity]
         return True
@@ -109,13 +116,16 @@ class Requests(Generic[Asker]):
         return iter([(identity, asker) for identity, waiting in self._by_id.items() for _, asker in waiting])
 
 
-def _answers(to: str | None, sender: str | None, own: str) -> bool:
-    """RFC 6120 8.1.2.1: a reply comes from where the request went.
+def _answers(question: _Question, node: Node, own: str) -> bool:
+    """RFC 6120 8.1.2.1: a reply comes from where the request went; 8.2.3: an IQ is answered by an IQ.
 
     A request without `to` goes to our own account at the server, which answers without `from` or as our bare address
     (jabberd2: our full one; some: their domain). Only our own server can send us anything without `from`.
     """
-    if to is not None and sender is not None and to == sender:
+    to, sender = question.to, node.get("from")
+    if node.tag.rpartition("}")[2] != question.kind:
+        return False
+    if to is not None and to == sender:
         return True
     try:
         account = JID.parse(own)

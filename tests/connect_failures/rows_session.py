@@ -186,7 +186,8 @@ AUTHENTICATION: Final = [
         number="29",
         what="Wrong user or password",
         way=ways.embedded(broker={"password": "wrong"}),
-        sentence="the server at {at} rejected user 'romeo' or the password (not-authorized)",
+        sentence="the server at {at} rejected user 'romeo' or the password (not-authorized); or its TLS session is not "
+        "ours (tls-server-end-point), since somebody stands between",
         retry=FATAL,
         phase=Phase.AUTHENTICATE,
         event=Event.PCJ_AUTHFAIL,
@@ -260,8 +261,8 @@ AUTHENTICATION: Final = [
         what="The server insists on log-ins that are bound to the TLS channel",
         way=ways.script(scripts.offers("SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS")),
         sentence="The server at {at} offers SCRAM-SHA-1-PLUS and SCRAM-SHA-256-PLUS; we allow SCRAM-SHA-512, "
-        "SCRAM-SHA-256, SCRAM-SHA-1, DIGEST-MD5 and PLAIN. SCRAM-SHA-256-PLUS is bound to the TLS session, and there is "
-        "none. SCRAM-SHA-1-PLUS is bound to the TLS session, and there is none.",
+        "SCRAM-SHA-256, SCRAM-SHA-1, DIGEST-MD5 and PLAIN. SCRAM-SHA-256-PLUS is bound to the TLS session, and there "
+        "is none. SCRAM-SHA-1-PLUS is bound to the TLS session, and there is none.",
         retry=FATAL,
         later=SLOW,
         phase=Phase.AUTHENTICATE,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pcj.errors import QueueFull, UsageError
 from pcj.rts import MAX_UNANSWERED, Requests
-from pcj.stanza import Node, iq
+from pcj.stanza import Node, iq, message, presence
 
 OWN = "romeo@example.org/orchard"
 COMPONENT = "bot.example.org"
@@ -213,3 +215,17 @@ def test_of_the_requests_that_ended_without_a_reply_the_latest_thousand_are_reme
     assert not requests.late(iq(type="result", id="q0", from_="a@b/c"), "me@b/x")
     assert requests.late(iq(type="result", id="q1", from_="a@b/c"), "me@b/x")
     assert len(requests.unanswered) == MAX_UNANSWERED - 1
+
+
+@pytest.mark.parametrize("asked", ["iq", "message", "presence"])
+@pytest.mark.parametrize("came", [iq, message, presence])
+def test_a_request_is_answered_by_a_stanza_of_its_own_kind_only(asked: str, came: Callable[..., Node]) -> None:  # P13
+    node = came(type="error", id="a", from_="juliet@example.org", to=OWN)
+    pending: Requests[str] = Requests(10)
+    pending.add("a", "juliet@example.org", "asker", asked)
+    fits = node.tag.endswith(asked)
+    assert pending.take(node, OWN) == ("asker" if fits else None)
+    pending = Requests(10)
+    pending.add("a", "juliet@example.org", "asker", asked)
+    pending.discard("a", "asker")
+    assert pending.late(node, OWN) == fits

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pcj import Config, Event
-from pcj import connection as connection_module
+from pcj import establishment as establishment_module
 from pcj.protocol import Negotiator
 from pcj.protocol.actions import Action, Write
 from tests.interop.links import Pair, Watched, links, ready, run, settle, the_pair
@@ -25,7 +25,7 @@ WRONG = "Vx4-not.this_one"
 #: Elements of a negotiation, of ours and of the server's, whose text is a credential or a proof of one.
 PROOFS = re.compile(r"<(?:\w+:)?(auth|response|challenge|success|handshake|password|digest)\b[^>]*>([^<]+)</", re.ASCII)
 #: What in such a text is no secret: the parts of SASL's messages that travel in the open.
-PROOF_PARTS = re.compile(r"(?:^|,)(?:p|v|response|rspauth)=\"?([^,\"]+)", re.ASCII)
+PROOF_PARTS = re.compile(r"(?:,p=|(?:^|,)(?:v|response|rspauth)=)\"?([^,\"]+)", re.ASCII)
 
 
 class Wire:
@@ -49,7 +49,7 @@ class Wire:
             def computed(self, result: object, now: float) -> list[Action]:
                 return wire.note(super().computed(result, now))
 
-        monkeypatch.setattr(connection_module, "Negotiator", Tapped)
+        monkeypatch.setattr(establishment_module, "Negotiator", Tapped)
 
     def note(self, actions: list[Action]) -> list[Action]:
         self.text += "".join(action.data.decode() for action in actions if isinstance(action, Write))

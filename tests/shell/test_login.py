@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import threading
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 from unittest.mock import patch
@@ -32,6 +32,13 @@ def server(**options: Any) -> Server:
 def broker(peer: Server, password: Any = PASSWORD, **options: Any) -> Broker:
     options = {"host": "127.0.0.1", "port": peer.client_port, "ca_file": str(peer.ca_file), **options}
     return Broker(XMPP, options.pop("jid", "romeo@example.org/orchard"), password=password, **options)
+
+
+def join_threads() -> None:
+    """Wait for the threads in which passwords are supplied."""
+    for thread in threading.enumerate():
+        if thread.name == "pcj password":
+            thread.join(5)
 
 
 # ---- a password that is supplied
@@ -168,14 +175,59 @@ def test_a_function_that_does_not_return_meets_the_deadline_and_is_not_asked_twi
                 assert caught.value.failure.phase is Phase.AUTHENTICATE
             assert asked == 1
             release.set()
-            deadline = time.monotonic() + 5
-            while threading.active_count() > 1 and time.monotonic() < deadline:
-                if not any(thread.name == "pcj password" for thread in threading.enumerate()):
-                    break
-                await asyncio.sleep(0.01)
+            await asyncio.to_thread(join_threads)
             await link.connect()
             assert asked == 2
             await link.shutdown()
+
+    run(main)
+
+
+def test_what_the_function_says_too_late_is_nowhere(caplog: pytest.LogCaptureFixture) -> None:
+    release = threading.Event()
+
+    def source() -> str:
+        release.wait(10)
+        raise ValueError(PASSWORD)
+
+    async def main() -> None:
+        async with server() as peer:
+            link = broker(peer, source, authenticate_timeout=0.05)
+            with pytest.raises(ConnectionFailed):
+                await link.connect()
+            release.set()
+            await asyncio.to_thread(join_threads)
+
+    run(main)
+    gc.collect()
+    assert PASSWORD not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "error", [asyncio.CancelledError, SystemExit, KeyboardInterrupt], ids=lambda error: error.__name__
+)
+def test_no_error_of_the_function_waits_for_the_deadline_or_ends_the_program(error: type[BaseException]) -> None:
+    def source() -> str:
+        raise error
+
+    async def main() -> None:
+        async with server() as peer:
+            with pytest.raises(ConnectionFailed, match=f"supplies the password failed \\({error.__name__}\\)"):
+                await broker(peer, source).connect()
+
+    run(main)
+
+
+def test_nothing_of_a_supplied_password_is_kept_behind_halt() -> None:
+    async def main() -> None:
+        async with server() as peer:
+            link = broker(peer, lambda: PASSWORD)
+            await link.connect()
+            link.halt()
+            login = link._link._login
+            assert login._running is None
+            assert login.memory.secrets == set()
+            assert login.memory._kept == {}
 
     run(main)
 

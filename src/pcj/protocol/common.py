@@ -90,9 +90,15 @@ def unexpected(node: Node, expected: str) -> ProtocolError:
 
 def warn_of_listeners(negotiation: Negotiation, what: str) -> Generator[Step, Any, None]:
     """Say it where a secret, or what it can be guessed from, is about to leave the machine in the clear."""
-    if negotiation.tls is None and not negotiation.loopback:
+    if negotiation.loopback:
+        return
+    tls = negotiation.tls
+    if tls is None or not (tls.verified or negotiation.config.pins):
         shows = "the password itself" if what in _SHOWING else "what the password can be guessed from"
-        text = f"the log-in ({what}) shows {shows} to whoever listens on the way: there is no TLS on this link"
+        to = "whoever listens on the way: there is no TLS on this link"
+        if tls is not None:
+            to = "whoever answers, since the server's certificate is not verified"
+        text = f"the log-in ({what}) shows {shows} to {to}"
         yield Publish(Event.WARNING, detail={"what": text})
 
 
@@ -162,13 +168,18 @@ def is_reply(node: Node, identity: str | None, account: JID) -> bool:
     return jid.domain == account.domain and jid.local in (None, account.local)
 
 
-def request(negotiation: Negotiation, node: Node) -> Generator[Step, Any, Node]:
-    """Send an IQ and wait for its reply; stanzas that come in between are held until READY."""
+def request(negotiation: Negotiation, node: Node, own: str = "") -> Generator[Step, Any, Node]:
+    """Send an IQ and wait for its reply; stanzas that come in between are held until READY.
+
+    Args:
+        own: who we are by now; by default the account.
+    """
+    account = JID.parse(own) if own else negotiation.config.account
     yield from ask(node)
     expected = "the reply to an <iq>"
     while True:
         reply = yield from receive(expected)
-        if is_reply(reply, node.get("id"), negotiation.config.account):
+        if is_reply(reply, node.get("id"), account):
             return reply
         if reply.tag not in STANZAS:
             raise unexpected(reply, expected)

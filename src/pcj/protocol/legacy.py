@@ -29,7 +29,10 @@ _QUERY = f"{{{IQ_AUTH}}}query"
 
 
 def negotiate(negotiation: Negotiation) -> Program:
-    """XEP-0078 3, without the round trip that asks for the fields: what the server accepts is configured."""
+    """XEP-0078 3, without the round trip that asks for the fields: what the server accepts is configured.
+
+    SASL is not looked for either, though XEP-0078 2 prefers it: whoever wants it says XMPP.
+    """
     config = negotiation.config
     account = config.account
     header = yield from open_secured(negotiation)

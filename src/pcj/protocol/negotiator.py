@@ -92,9 +92,8 @@ _TO_COMPONENTS = {
 }
 
 
-def stream_error_received(node: Node, account: JID) -> StreamErrorReceived:
-    """The error that a <stream:error/> from the peer means to a link of `account`, a component's if it is a domain."""
-    component = account.local is None
+def stream_error_received(node: Node, account: JID, *, component: bool) -> StreamErrorReceived:
+    """The error that a <stream:error/> from the peer means to a link of `account`."""
     condition, text, data = stream_error_condition(node)
     condition = condition[:MAX_CONDITION]
     sentence = _TO_COMPONENTS.get(condition, "") if component else ""
@@ -151,6 +150,7 @@ class Negotiator:
         loopback: bool,
         memory: Memory | None = None,
     ) -> None:
+        memory = memory if memory is not None else Memory()
         self._config = config
         self._domain = config.account.domain
         self._parser = NegotiatingParser(limits_of(config))
@@ -165,10 +165,11 @@ class Negotiator:
             config=config,
             xmlns=config.xmlns if config.xmlns is not None else dialect.xmlns,
             component=dialect.component,
-            tls_required=dialect.tls_required(config, loopback=loopback),
+            # What TLS has guarded once is not given away without it, whoever took the offer out of the features.
+            tls_required=dialect.tls_required(config, loopback=loopback) or memory.secured,
             token=token,
             loopback=loopback,
-            memory=memory if memory is not None else Memory(),
+            memory=memory,
         )
         self._program: Program | None = self._whole(dialect)
         self._wanted: Step | None = None
@@ -245,8 +246,9 @@ class Negotiator:
         if not isinstance(password, str):
             what = f"the function that supplies the password must give a str, not {type(password).__name__}"
             return self._fail(ProtocolError(what, expected="a str", came=type(password).__name__, retry=Retry.FATAL))
-        self._negotiation.memory.secrets = forms_of(password)
-        self.secrets |= self._negotiation.memory.secrets
+        forms = forms_of(password)
+        self._negotiation.memory.supplied(forms)
+        self.secrets |= forms
         return self._advance(password)
 
     def failed(self, error: ProtocolError, now: float) -> list[Action]:
@@ -408,7 +410,7 @@ class Negotiator:
                 came="</stream:stream>",
             )
         if item is not None and item.tag == STREAM_ERROR_TAG:
-            error = stream_error_received(item, self._config.account)
+            error = stream_error_received(item, self._config.account, component=self._negotiation.component)
             error.expected = self._expected()
             scrub(error, repeated(self.secrets, self._heard))
             item = scrubbed(item, self.secrets)
@@ -418,7 +420,9 @@ class Negotiator:
         return item
 
     def _tls_hint(self) -> str:
-        """Whoever wants TLS from the first byte closes on our greeting."""
+        """Whoever wants TLS from the first byte closes on our greeting; or, with TLS 1.3, on our certificate."""
+        if self._config.client_certificate is not None and self.phase is Phase.STREAM and self._negotiation.tls:
+            return "; it may have refused our client_certificate"
         if self._header is not None or self._config.direct_tls:
             return ""
         return "; if this port wants TLS from the first byte, say direct_tls=True"

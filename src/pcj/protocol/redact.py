@@ -36,7 +36,7 @@ _CREDENTIALS = frozenset(
 )
 _SASL = tuple(f"{{{namespace}}}" for namespace in (SASL, SASL2))
 # SCRAM's proof (RFC 5802 7), DIGEST-MD5's response (RFC 2831 2.1.2), PLAIN's password (RFC 4616 2).
-_PROOF = re.compile(r"(?:,p=|(?:^|,)response=|\0.*\0)([^,]+)")
+_PROOF = re.compile(r"(?:,p=|(?:^|,)response=)([^,]+)|\0[^\0]*\0(.+)", re.DOTALL)
 
 
 def redacted(node: Node, *, secret: bool = False) -> Node:
@@ -72,7 +72,8 @@ def _inside(text: str) -> Iterator[str]:
     except ValueError:  # "=", say, for an empty response
         return
     yield message
-    yield from _PROOF.findall(message)
+    for proof in _PROOF.finditer(message):
+        yield proof[1] or proof[2]
 
 
 def _bearers(node: Node, *, secret: bool) -> Iterator[Node]:

@@ -70,8 +70,8 @@ class OpenStream:
 class Send:
     """Send an element. With `secret` the event shows a copy without its texts; known credentials always do.
 
-    With `first`, bytes of the peer's that are left over are an error, as for `OpenStream`: what it has said already is no
-    answer to what we have not sent.
+    With `first`, bytes of the peer's that are left over are an error, as for `OpenStream`: what it has said already is
+    no answer to what we have not sent.
     """
 
     node: Node

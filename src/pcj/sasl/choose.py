@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from itertools import islice
 from types import MappingProxyType
 from typing import Final
@@ -51,6 +52,9 @@ _NO_BINDINGS: Final[Mapping[str, bytes]] = MappingProxyType({})
 # (RFC 5802 6.1) below TLS 1.3, tls-exporter (RFC 9266 4.2) from there on. A TLS session has but one of the two first.
 _USUAL_TYPES: Final = ("tls-unique", "tls-exporter")
 
+#: Of types that only a server's certificate is bound by: whoever has stolen its key can be in between.
+_LESSER_TYPES: Final = frozenset({"tls-server-end-point"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
@@ -59,13 +63,16 @@ class Terms:
     Attributes:
         secure: whether the link is inside TLS.
         allow_plain: whether a mechanism that gives the password away, or what it can be guessed from, may be used
-            without TLS. router: whether it is jabberd2's router that we log in to, which knows DIGEST-MD5 alone.
+            without TLS.
+        router: whether it is jabberd2's router that we log in to, which knows DIGEST-MD5 alone.
         allowed: only these names, best first; None: all but ANONYMOUS, in the order of `MECHANISMS`.
         password, certificate: whether there is one to log in with.
-        bindings: the channel bindings of the TLS session, best first. binding_types: those that the server offers
-            (XEP-0440), or None if it says nothing of them.
+        bindings: the channel bindings of the TLS session, best first.
+        binding_types: those that the server offers (XEP-0440), or None if it says nothing of them.
         channel_binding: "prefer", "require" or "off".
-        floor: what protected the password when this account was logged in to before; nothing less is used.
+        floor: what protected the account when it was logged in to before; nothing less is used. floor_type: the type of
+            channel binding then, or "".
+        refused: the names that the server offers, and has refused to know.
     """
 
     secure: bool
@@ -78,6 +85,8 @@ class Terms:
     binding_types: tuple[str, ...] | None = None
     channel_binding: str = "prefer"
     floor: Guard = Guard.NONE
+    floor_type: str = ""
+    refused: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +113,11 @@ def choose(offered: Sequence[str], terms: Terms) -> Choice | None:
     Returns:
         The choice, or None; then `refusal` says why.
     """
-    names = set(offered)  # Linear in a list of any length.
-    common = _common_type(offered, terms)
+    names = set(offered) - terms.refused  # linear in a list of any length
+    prospect = _prospect(offered, terms)
     for mechanism in _ordered(terms.allowed):
-        if mechanism.name not in names or _objection(mechanism, offered, terms, common):
-            continue
-        channel, warning = _channel(mechanism, offered, terms, common)
-        return Choice(mechanism, channel, warning)
+        if mechanism.name in names and not _objection(mechanism, terms, prospect):
+            return _with_channel(mechanism, offered, terms, prospect)
     return None
 
 
@@ -124,12 +131,10 @@ def refusal(offered: Sequence[str], terms: Terms) -> str:
         Sentences of bounded length; what the server wrote is escaped.
     """
     names = list(dict.fromkeys(offered))
-    common = _common_type(offered, terms)
-    ours = [
-        mechanism.name for mechanism in _ordered(terms.allowed) if not _general_objection(mechanism, offered, terms)
-    ]
+    prospect = _prospect(offered, terms)
+    ours = [each.name for each in _ordered(terms.allowed) if not _objection(each, terms, prospect)]
     what = f"offers {_list_remote(names)}" if names else "offers no SASL mechanism"
-    sentences = [f"The server {what}; we allow {_join(ours) or 'none that pcj knows'}."]
+    sentences = [f"The server {what}; we allow {_join(ours) or 'none that can be used here'}."]
     for mechanism in MECHANISMS:
         if mechanism.name not in names:
             continue
@@ -137,9 +142,9 @@ def refusal(offered: Sequence[str], terms: Terms) -> str:
             sentences.append(f"{mechanism.name} is not among the mechanisms you allow.")
         elif terms.allowed is None and mechanism is ANONYMOUS:
             sentences.append("ANONYMOUS is used only where sasl_mechanisms names it.")
-        elif objection := _objection(mechanism, offered, terms, common):
+        elif objection := _objection(mechanism, terms, prospect):
             sentences.append(objection)
-    return " ".join(dict.fromkeys(sentences))
+    return " ".join(sentences)
 
 
 def _ordered(allowed: Sequence[str] | None) -> Iterator[Mechanism]:
@@ -148,66 +153,71 @@ def _ordered(allowed: Sequence[str] | None) -> Iterator[Mechanism]:
     return (_BY_NAME[name] for name in dict.fromkeys(allowed) if name in _BY_NAME)
 
 
-def _common_type(offered: Sequence[str], terms: Terms) -> str | None:
-    """The best type of channel binding that both sides do."""
-    if terms.channel_binding == "off" or not terms.secure or not _offers_plus(offered):
-        return None
-    if terms.binding_types is None:
-        return next((kind for kind in _USUAL_TYPES if kind in terms.bindings), None)
-    return next((kind for kind in terms.bindings if kind in terms.binding_types), None)
+class _Prospect(Enum):
+    """What can be had of channel binding, given what we can and what the server says that it can."""
+
+    COMMON = auto()  #: there is a type that both sides do
+    APART = auto()  #: the server binds, and there is none
+    SILENT = auto()  #: we could, and the server says of nothing that it could
+    STRIPPED = auto()  #: it lists types for mechanisms that are not in its list
+    NONE = auto()  #: we cannot, or are told not to
 
 
-def _offers_plus(offered: Sequence[str]) -> bool:
-    return any(name.endswith(PLUS) for name in offered)
+@dataclass(frozen=True, slots=True)
+class _Outlook:
+    prospect: _Prospect
+    kind: str = ""  #: the best common type
 
 
-def _is_scram(mechanism: Mechanism) -> bool:
-    return mechanism.name.startswith("SCRAM-")
+def _prospect(offered: Sequence[str], terms: Terms) -> _Outlook:
+    """Look at the server's lists once, for all that hangs on them (RFC 5802 6, XEP-0440 3)."""
+    pinned = terms.allowed is not None and not any(name.endswith(PLUS) for name in terms.allowed)
+    if terms.channel_binding == "off" or not terms.secure or pinned:
+        return _Outlook(_Prospect.NONE)
+    types = terms.binding_types
+    if not any(name.endswith(PLUS) for name in offered):
+        # A server whose accounts know no SCRAM may list its types in vain; one that knows it has -PLUS as well.
+        if types is not None and any(name.startswith("SCRAM-") for name in offered):
+            return _Outlook(_Prospect.STRIPPED)
+        return _Outlook(_Prospect.SILENT if terms.bindings else _Prospect.NONE)
+    common = [kind for kind in (terms.bindings if types is not None else _USUAL_TYPES) if kind in terms.bindings]
+    common = [kind for kind in common if types is None or kind in types]
+    return _Outlook(_Prospect.COMMON, common[0]) if common else _Outlook(_Prospect.APART)
 
 
-def _objection(mechanism: Mechanism, offered: Sequence[str], terms: Terms, common: str | None) -> str:
-    """Why an offered mechanism is not used, or ""."""
-    if objection := _general_objection(mechanism, offered, terms):
-        return objection
-    if mechanism.guard is Guard.BOUND and common is None:
-        return f"{mechanism.name} is bound to the TLS session, {_why_unbound(terms)}."
-    return ""
-
-
-def _general_objection(mechanism: Mechanism, offered: Sequence[str], terms: Terms) -> str:
-    """Why a mechanism is not used here, whatever types of channel binding are offered; or ""."""
-    name, guard = mechanism.name, mechanism.guard
-    if mechanism.need is Need.CERTIFICATE and not (terms.certificate and terms.secure):
+def _objection(mechanism: Mechanism, terms: Terms, outlook: _Outlook) -> str:
+    """Why a mechanism is not used, be it offered or not; or ""."""
+    name, guard, need = mechanism.name, mechanism.guard, mechanism.need
+    if need is Need.CERTIFICATE and not (terms.certificate and terms.secure):
         return f"{name} needs TLS and a client_certificate."
-    if mechanism.need is Need.PASSWORD and not terms.password:
-        return f"{name} needs a password."
-    if terms.channel_binding == "require" and mechanism.need is Need.PASSWORD and guard < Guard.BOUND:
-        return f"{name} is not bound to the TLS session, which channel_binding='require' asks for."
+    if need is Need.PASSWORD and not terms.password:
+        return f"{name} needs a name and a password."
     if guard is Guard.BOUND and not terms.secure:
         return f"{name} is bound to the TLS session, and there is none."
-    if guard is Guard.BOUND and (terms.channel_binding == "off" or not terms.bindings):
+    if guard is Guard.BOUND and outlook.prospect is not _Prospect.COMMON and outlook.prospect is not _Prospect.STRIPPED:
         return f"{name} is bound to the TLS session, {_why_unbound(terms)}."
+    if need is Need.PASSWORD and outlook.prospect is _Prospect.STRIPPED:
+        # XEP-0440 3: SHOULD abort; and what shows the password above all.
+        return (
+            f"{name} is not used, for the server lists types of channel binding and no mechanism in {PLUS}: somebody "
+            "between may have taken those out of the list (XEP-0440). channel_binding='off' does without."
+        )
+    if need is Need.PASSWORD and guard < Guard.BOUND and terms.channel_binding == "require":
+        return f"{name} is not bound to the TLS session, which channel_binding='require' asks for."
     weak = guard is Guard.SHOWN or (guard is Guard.GUESSABLE and not terms.router)
     if weak and not terms.secure and not terms.allow_plain:
         return f"{name} without TLS needs allow_plain."
     if guard < min(terms.floor, Guard.PROVED):
-        # XEP-0474: a client that has used SCRAM once MUST NOT fall back to PLAIN.
+        # XEP-0474 6.1: a client that has used SCRAM once MUST NOT fall back to PLAIN.
         return (
             f"{name} protects the account less than what this broker has logged in with before: a server that no "
             "longer offers that may be a false one. If it is right, make a new broker."
-        )
-    stripped = terms.binding_types is not None and not _offers_plus(offered)
-    if _is_scram(mechanism) and stripped and terms.channel_binding != "off":
-        # XEP-0440 3: SHOULD abort.
-        return (
-            f"{name} is offered with types of channel binding, and no mechanism in {PLUS}: somebody between may have "
-            "taken those out of the list (XEP-0440)."
         )
     return ""
 
 
 def _why_unbound(terms: Terms) -> str:
-    """Why no type is in common, to follow "bound to the TLS session, "."""
+    """Why nothing is bound, to follow "bound to the TLS session, "."""
     if terms.channel_binding == "off":
         return "which channel_binding='off' does without"
     if not terms.bindings:
@@ -215,35 +225,33 @@ def _why_unbound(terms: Terms) -> str:
     can = _join(list(terms.bindings))
     if terms.binding_types is None:
         return f"for which we can use {can}, and the server does not say what it can"
-    hint = (
-        "" if "tls-exporter" in terms.bindings or "tls-exporter" not in terms.binding_types else "; with pcj[binding]"
-    )
-    hint += " and TLS 1.3 we could use tls-exporter" if hint else ""
+    missing = "tls-exporter" in terms.binding_types and "tls-exporter" not in terms.bindings
+    hint = "; with pcj[binding] and TLS 1.3 we could use tls-exporter" if missing else ""
     return f"for which the server can use {_list_remote(terms.binding_types) or 'nothing'} and we {can}{hint}"
 
 
-def _channel(mechanism: Mechanism, offered: Sequence[str], terms: Terms, common: str | None) -> tuple[Channel, str]:
-    """How to run a mechanism, and the warning that goes with it (RFC 5802 6, XEP-0440 3, XEP-0474 6)."""
-    flag, data, warning, vouched = "n", b"", "", False
-    if mechanism.guard is Guard.BOUND and common is not None:
-        flag, data = f"p={common}", terms.bindings[common]
-    elif _is_scram(mechanism) and terms.secure and _may_bind(terms):
-        if not _offers_plus(offered) and terms.bindings:
-            # RFC 5802 6: we could, and think that the server cannot. If it can, its list was altered, and it will know.
-            flag = "y"
-        elif _offers_plus(offered):
-            # No "y": the server would take it for an attack. XEP-0474: go on, and look at the hash it may send.
-            warning = f"the log-in is not bound to the TLS session, {_why_unbound(terms)}"
-            vouched = terms.floor is Guard.BOUND
-        elif terms.floor is Guard.BOUND:
-            vouched = True
-    return Channel(flag, data, tuple(offered), terms.binding_types, vouched), warning
-
-
-def _may_bind(terms: Terms) -> bool:
-    """Whether the user leaves it to us: not where channel binding is off, or no mechanism with it is allowed."""
-    pinned = terms.allowed is not None and not any(name.endswith(PLUS) for name in terms.allowed)
-    return terms.channel_binding != "off" and not pinned
+def _with_channel(mechanism: Mechanism, offered: Sequence[str], terms: Terms, outlook: _Outlook) -> Choice:
+    """How to run a mechanism, and what to warn of (RFC 5802 6, XEP-0474 6)."""
+    scram = mechanism.name.startswith("SCRAM-")
+    flag, data, kind, warning = "n", b"", "", ""
+    if mechanism.guard is Guard.BOUND:
+        kind = outlook.kind
+        flag, data = f"p={kind}", terms.bindings[kind]
+    elif scram and outlook.prospect is _Prospect.SILENT:
+        # RFC 5802 6: we could, and think that the server cannot. If it can, its list was altered, and it will know.
+        flag = "y"
+    elif scram and outlook.prospect is _Prospect.APART:
+        # No "y": the server would take it for an attack. XEP-0474: go on, and look at the hash it may send.
+        warning = f"the log-in is not bound to the TLS session, {_why_unbound(terms)}"
+    elif scram and outlook.prospect is _Prospect.COMMON:
+        warning = (
+            "the log-in is not bound to the TLS session: the server binds by mechanisms only that are not used here"
+        )
+    # Where more was had before, the server must see that its list was altered ("y"), or prove that it was not.
+    less = terms.floor is Guard.BOUND and flag == "n"
+    less = less or (kind in _LESSER_TYPES and terms.floor_type not in ("", *_LESSER_TYPES))
+    channel = Channel(flag, data, tuple(offered), terms.binding_types, vouched=scram and less)
+    return Choice(mechanism, channel, warning)
 
 
 def _list_remote(names: Sequence[str]) -> str:

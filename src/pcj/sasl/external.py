@@ -43,4 +43,4 @@ def exchange(credentials: Credentials, nonce: str, limits: Limits, channel: Chan
         raise misuse(reply)
 
 
-EXTERNAL = Mechanism("EXTERNAL", exchange, Guard.PROVED, Need.CERTIFICATE)
+EXTERNAL = Mechanism("EXTERNAL", exchange, Guard.CERTIFIED, Need.CERTIFICATE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from typing import Final
 
@@ -12,9 +11,6 @@ __all__ = ["Memory"]
 
 #: How many results are kept; a server has one salt for an account and a hash.
 MAX_KEPT: Final = 8
-#: Octets of a hash of the password: enough to notice another password, too few to try guesses against.
-_MARK_OCTETS: Final = 2
-
 _Key = tuple[object, ...]
 
 
@@ -22,13 +18,16 @@ class Memory:
     """Results of slow computations, and what protected the password when it last was accepted.
 
     Attributes:
-        floor: the best guard an authentication succeeded with; nothing less is used after it (XEP-0474).
+        floor, floor_type: the best guard an authentication succeeded with, and its type of channel binding; nothing
+            less is used after it (XEP-0474). secured: whether TLS stood then, which is required after it.
         stream_id: of the last stream whose id salted a digest (XEP-0114, XEP-0078), or "". secrets: forms of a password
             that the options do not hold, for which what the server says is searched.
     """
 
     def __init__(self) -> None:
         self.floor = Guard.NONE
+        self.floor_type = ""
+        self.secured = False
         self.stream_id = ""
         self.secrets: set[str] = set()
         self._kept: OrderedDict[_Key, object] = OrderedDict()
@@ -50,9 +49,17 @@ class Memory:
         while len(self._kept) > MAX_KEPT:
             self._kept.popitem(last=False)
 
-    def accepted(self, guard: Guard) -> None:
-        """An authentication succeeded."""
+    def accepted(self, guard: Guard, kind: str = "", *, secured: bool = False) -> None:
+        """An authentication succeeded; `kind` is its type of channel binding, `secured` whether it was inside TLS."""
         self.floor = max(self.floor, guard)
+        self.floor_type = kind or self.floor_type
+        self.secured = self.secured or secured
+
+    def supplied(self, forms: set[str]) -> None:
+        """A function gave the password, in `forms`. If it is another, what was computed of the last one goes."""
+        if forms != self.secrets:
+            self.forget()
+            self.secrets = forms
 
     def forget(self) -> None:
         """Let go of all that could stand for the password; after a refusal, and at the end."""
@@ -61,8 +68,5 @@ class Memory:
 
 
 def _key(work: Compute) -> _Key:
-    """PBKDF2's hash, salt and count, and a mark of the password, which itself is not kept here."""
-    return tuple(
-        hashlib.sha256(argument).digest()[:_MARK_OCTETS] if index == 1 and isinstance(argument, bytes) else argument
-        for index, argument in enumerate(work.arguments)
-    )
+    """PBKDF2's hash, salt and count. The password is not in it: what is kept belongs to one, and goes with it."""
+    return tuple(argument for index, argument in enumerate(work.arguments) if index != 1)

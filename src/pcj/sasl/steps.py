@@ -160,7 +160,8 @@ class Guard(IntEnum):
     NONE = auto()  #: no password is in it, and nothing is proved (ANONYMOUS)
     SHOWN = auto()  #: the server, or whoever is in its place, is given the password
     GUESSABLE = auto()  #: it is given what the password can soon be guessed from
-    PROVED = auto()  #: it is given nothing of use, and proves that it knows the password (or there is none: EXTERNAL)
+    CERTIFIED = auto()  #: there is no password to give (EXTERNAL); the server proves nothing beyond its TLS certificate
+    PROVED = auto()  #: it is given nothing of use, and proves that it knows the password
     BOUND = auto()  #: and it proves that nobody stands between
 
 

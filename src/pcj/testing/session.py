@@ -168,8 +168,11 @@ class Session(ABC):
         der = self.stream.link.peer_certificate
         addresses = Certificate.parse(der).xmpp_addresses if der is not None else ()
         for address in addresses:
-            jid = JID.parse(address)
-            if jid.local is not None and jid.domain == self.site.domain:
+            try:
+                jid = JID.parse(address)
+            except JidError:
+                continue
+            if jid.local in self.site.accounts and jid.domain == self.site.domain:
                 return jid.local
         return None
 

@@ -37,9 +37,9 @@ class Begun(Enum):
 class TlsError(ProtocolError):
     """TLS with the peer could not be made, or broke.
 
-    `phase` is Phase.TLS where it was never made or the peer refused us in it, None where a session broke that had
-    carried data: that is a lost link, not a fault of the certificate. `retry` is always set; FATAL holds until READY
-    was reached once (`classify`).
+    `phase` is Phase.TLS where it was never made, None where a session that was made broke, be it that the peer refused
+    our certificate then; where it had carried data, that is a lost link, not a fault of the certificate. `retry` is
+    always set; FATAL holds until READY was reached once (`classify`).
     """
 
     def __init__(
@@ -392,7 +392,9 @@ def broken(error: ssl.SSLError, heard: bool, peer: str) -> TlsError:
     """
     reason = _reason(error)
     if not heard and any(word in reason for word in _ABOUT_OURS):
-        return about_our_certificate(reason, peer)
+        refused = about_our_certificate(reason, peer)
+        refused.phase = None  # SSLSUCCESS has been told
+        return refused
     return TlsError(
         f"The TLS session with {peer or 'the server'} broke ({reason}).", retry=Retry.FAST, came=reason, phase=None
     )

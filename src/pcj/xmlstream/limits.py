@@ -36,7 +36,7 @@ class Limits:
     max_depth: int = 256
     max_elements: int = 65_536
     max_attributes: int = 256
-    max_names: int = 16_384
+    max_names: int = 32_768
 
 
 DEFAULT_LIMITS: Final = Limits()

@@ -299,10 +299,8 @@ class ReadyParser:
             before.tail = kept
         self._until_due -= len(data)
         if self._until_due < 0:
-            if expected is None and not self.closed and self.failure is None:
-                self._prime()
-            else:
-                self.unusual = True
+            # Not here: that no element is open says not that expat has nothing begun ("<!-- >"); `_step` sees it end.
+            self.unusual = True
         return nodes
 
     def _may_be_wide(self, data: bytes) -> bool:

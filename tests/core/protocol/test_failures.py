@@ -558,7 +558,7 @@ def test_without_a_usable_mechanism_there_is_an_authfail_without_authnegotiate(n
     [
         ({"require_tls": False}, "PLAIN", "PLAIN without TLS needs allow_plain"),
         ({"sasl_mechanisms": ("SCRAM-SHA-256",), "require_tls": False}, "SCRAM-SHA-1", "not among the mechanisms you"),
-        ({"sasl_mechanisms": ("X-NONE",), "require_tls": False}, "SCRAM-SHA-1", "we allow none that pcj knows"),
+        ({"sasl_mechanisms": ("X-NONE",), "require_tls": False}, "SCRAM-SHA-1", "we allow none that can be used here"),
     ],
 )
 def test_a_mechanism_that_is_not_allowed_is_not_used(options: dict[str, Any], offered: str, said: str) -> None:

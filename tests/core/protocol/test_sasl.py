@@ -137,6 +137,64 @@ def test_a_refused_plus_is_not_followed_by_the_same_without() -> None:  # S15
     assert done.sent.count("<auth") == 1
 
 
+def test_behind_a_refused_mechanism_the_hash_is_still_that_of_the_whole_list() -> None:
+    names = ("SCRAM-SHA-256", "SCRAM-SHA-1")
+    said = challenge("token-2", h=offer_hash("sha1", names, None))
+    refusal = sasl("failure", "<invalid-mechanism/>")
+    done = run(Facts(), [*offering(*names, answer=refusal), f"S: {said}"])
+    assert not done.ends
+    assert "<response" in done.sent
+
+
+def test_tls_that_stood_once_is_required_from_then_on() -> None:
+    memory = Memory()
+    assert "<starttls" not in play(config(require_tls=False), [f"S: {server_header()}{features()}"], memory=memory).sent
+    memory.accepted(Guard.PROVED, secured=True)
+    done = play(config(require_tls=False), [f"S: {server_header()}{features(mechanisms('PLAIN'))}"], memory=memory)
+    assert "<starttls" in done.sent
+    assert "<auth" not in done.sent
+
+
+@pytest.mark.parametrize(
+    ("facts", "cb", "mechanism", "said"),
+    [
+        (
+            END_POINT,
+            types("tls-server-end-point"),
+            "SCRAM-SHA-1-PLUS",
+            "or its TLS session is not ours (tls-server",
+        ),
+        (END_POINT, "", "SCRAM-SHA-1", "channel_binding='off' does without"),
+        (Facts(), "", "SCRAM-SHA-1", "the server rejected user 'romeo' or the password (not-authorized)"),
+    ],
+)
+def test_a_refusal_says_what_else_it_can_mean(facts: Facts, cb: str, mechanism: str, said: str) -> None:
+    done = run(facts, offering(mechanism, cb=cb, answer=sasl("failure", "<not-authorized/>")))
+    assert said in str(done.failed.error)
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "DIGEST-MD5"])
+def test_a_certificate_that_nobody_verified_is_warned_of_where_the_server_is_given_something(mechanism: str) -> None:
+    unverified = Facts(verified=False)
+    assert "not verified" in warnings(run(unverified, offering(mechanism)))[0]
+    assert warnings(run(unverified, offering(mechanism), pins=("sha256:" + "0" * 64,))) == []
+    assert warnings(run(Facts(), offering(mechanism))) == []
+
+
+def test_a_session_that_is_confirmed_from_the_address_that_we_were_given_counts() -> None:
+    session = "<session xmlns='urn:ietf:params:xml:ns:xmpp-session'/>"
+    bind = "<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>{}</bind>"
+    jid = "guest@example.org/r"
+    lines = [
+        *offering("ANONYMOUS", answer=sasl("success", "")),
+        f"S: {server_header()}{features(bind.format('') + session)}",
+        f"S: <iq type='result' id='token-2'>{bind.format(f'<jid>{jid}</jid>')}</iq>",
+        "S: <iq type='result' id='token-3' from='guest@example.org'/>",
+    ]
+    done = run(Facts(), lines, jid="example.org", sasl_mechanisms=("ANONYMOUS",))
+    assert done.established.session.jid == jid
+
+
 # ---- EXTERNAL
 
 
@@ -154,6 +212,18 @@ def test_external_says_who_we_are_unless_the_certificate_does(addresses: tuple[s
     done = run(Facts(own_addresses=addresses), offering("EXTERNAL"), client_certificate="client.pem")
     assert first_message(done) == said
     assert not warnings(done)
+
+
+def test_a_refused_certificate_is_no_wrong_password() -> None:
+    lines = offering("EXTERNAL", answer=sasl("failure", "<not-authorized/>"))
+    done = run(Facts(), lines, client_certificate="client.pem")
+    assert "does not take our client certificate" in str(done.failed.error)
+
+
+def test_without_a_name_nothing_is_tried_that_needs_one() -> None:
+    done = run(Facts(), offering("SCRAM-SHA-1", "PLAIN"), client_certificate="client.pem", jid="example.org")
+    assert "needs a name and a password" in str(done.failed.error)
+    assert "<auth" not in done.sent
 
 
 def test_external_leaves_it_to_the_server_who_we_are_where_the_jid_does_not_say_it() -> None:

@@ -93,7 +93,7 @@ def test_external_needs_a_certificate_and_tls() -> None:  # S33
 
 
 def test_without_a_password_nothing_that_needs_one_is_chosen() -> None:
-    assert "SCRAM-SHA-1 needs a password" in refused(["SCRAM-SHA-1", "PLAIN"], password=False)
+    assert "SCRAM-SHA-1 needs a name and a password" in refused(["SCRAM-SHA-1", "PLAIN"], password=False)
 
 
 # ---- channel binding (RFC 5802 6, XEP-0440 3, XEP-0474 6)
@@ -162,7 +162,8 @@ def test_where_binding_is_required_nothing_else_is_used() -> None:
 
 def test_types_without_plus_are_taken_for_a_list_that_was_altered() -> None:  # XEP-0440 3
     types = ("tls-server-end-point",)
-    assert "may have taken those out" in refused(SCRAM, bindings=EXPORTER, binding_types=types)
+    for offered in (SCRAM, [*SCRAM, "PLAIN"], ["DIGEST-MD5", "SCRAM-SHA-1", "PLAIN"]):
+        assert "may have taken those out" in refused(offered, bindings=EXPORTER, binding_types=types)
     assert chosen(SCRAM, bindings=EXPORTER, binding_types=types, channel_binding="off") == "SCRAM-SHA-512"
     # A server whose accounts know PLAIN alone may list its types all the same.
     assert chosen(["PLAIN"], bindings=EXPORTER, binding_types=types) == "PLAIN"
@@ -192,6 +193,46 @@ def test_where_plus_worked_before_the_server_must_vouch_for_doing_without() -> N
     choice = choice_of(SCRAM, bindings=END_POINT, floor=Guard.BOUND)
     assert choice is not None
     assert choice.channel.flag == "y"
+
+
+def test_what_has_a_proof_of_the_server_is_not_followed_by_what_has_none() -> None:
+    for floor in (Guard.PROVED, Guard.BOUND):
+        assert "may be a false one" in refused(["EXTERNAL"], certificate=True, floor=floor)
+        assert chosen(["EXTERNAL", "SCRAM-SHA-1"], certificate=True, floor=floor) == "SCRAM-SHA-1"
+    assert chosen(["EXTERNAL"], certificate=True, floor=Guard.CERTIFIED) == "EXTERNAL"
+    assert chosen(["PLAIN"], floor=Guard.CERTIFIED) is None
+    assert chosen(["SCRAM-SHA-1"], floor=Guard.CERTIFIED) == "SCRAM-SHA-1"
+
+
+def test_where_plus_worked_before_the_server_must_vouch_without_tls_too() -> None:
+    choice = choice_of(SCRAM, secure=False, floor=Guard.BOUND)
+    assert choice is not None
+    assert (choice.channel.flag, choice.channel.vouched) == ("n", True)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "vouched"),
+    [
+        ("tls-exporter", "tls-server-end-point", True),
+        ("tls-unique", "tls-server-end-point", True),
+        ("tls-server-end-point", "tls-server-end-point", False),
+        ("tls-server-end-point", "tls-exporter", False),
+        ("tls-exporter", "tls-exporter", False),
+    ],
+)
+def test_a_type_that_a_stolen_key_defeats_must_be_vouched_for_where_a_better_one_worked(
+    before: str, now: str, vouched: bool
+) -> None:
+    choice = choice_of(PLUS, bindings=EXPORTER, binding_types=(now,), floor=Guard.BOUND, floor_type=before)
+    assert choice is not None
+    assert (choice.channel.flag, choice.channel.vouched) == (f"p={now}", vouched)
+
+
+def test_where_only_other_mechanisms_are_bound_we_say_n_and_warn() -> None:
+    choice = choice_of(["SCRAM-SHA3-512-PLUS", "SCRAM-SHA-256"], bindings=EXPORTER, binding_types=("tls-exporter",))
+    assert choice is not None
+    assert (choice.mechanism.name, choice.channel.flag) == ("SCRAM-SHA-256", "n")
+    assert "by mechanisms only that are not used here" in choice.warning
 
 
 # ---- names, and sentences
@@ -233,6 +274,6 @@ def test_the_refusal_says_what_was_offered_what_is_allowed_and_what_would_help()
         "The server offers SCRAM-SHA-1; we allow SCRAM-SHA-256. SCRAM-SHA-1 is not among the mechanisms you allow."
     )
     assert refused([], allowed=["PLAIN"]) == "The server offers no SASL mechanism; we allow PLAIN."
-    assert "none that pcj knows" in refused(["PLAIN"], allowed=["X-MADE-UP"])
+    assert "none that can be used here" in refused(["PLAIN"], allowed=["X-MADE-UP"])
     assert '"\\x1b[31mX"' in refused(["\x1b[31mX"])
     assert "SCRAM-SHA-1-PLUS is bound to the TLS session, of which nothing can be had" in refused(["SCRAM-SHA-1-PLUS"])

@@ -207,3 +207,26 @@ def test_a_refusal_tells_what_came() -> None:
         parser.next()
     assert caught.value.expected == "<stream:stream>"
     assert str(caught.value).isprintable()
+
+
+def test_before_ready_no_more_comes_than_four_of_the_largest_elements() -> None:
+    """Names that expat has seen, and stanzas that come early, stay until READY: so they are bounded together."""
+    bound = 400
+    header = f"<stream:stream xmlns='jabber:client' xmlns:stream='{STREAMS}'>".encode()
+    parser = NegotiatingParser(Limits(max_bytes=bound))
+    parser.feed(header)
+    assert isinstance(parser.next(), StreamHeader)
+    for size in (400, 400, 400, 400 - len(header)):
+        parser.feed(b"<a" + b" " * (size - 4) + b"/>")
+        assert parser.next() is not None
+    parser.feed(b"<a/>")
+    with pytest.raises(ProtocolError, match="more than 1600 bytes before the link was ready") as caught:
+        parser.next()
+    assert caught.value.answer == "policy-violation"
+    parser = NegotiatingParser(Limits(max_bytes=bound))
+    for _ in range(3):  # a new stream has a room of its own
+        parser.restart()
+        parser.feed(header + b"<a/>" * 300)
+        assert isinstance(parser.next(), StreamHeader)
+        for _ in range(300):
+            assert parser.next() is not None

@@ -266,7 +266,7 @@ def test_no_parser_holds_more_names_than_may_be_and_those_of_one_read(
         held[0] += count  # what a new parser that takes over behind this read has not seen is not counted out
         most = max(most, held[0])
         assert len(parser.feed(text.encode())) == 1, parser.failure
-    assert most <= bound + largest
+    assert most <= bound + largest  # a new parser takes over behind the element that comes next
     assert parsers > 1
     assert parser.failure is None
 
@@ -286,7 +286,7 @@ def test_a_hundred_thousand_names_leave_no_more_than_some(monkeypatch: pytest.Mo
     finally:
         tracemalloc.stop()
     # One parser that has just begun, or is about to be relieved: a name takes some 300 bytes in it.
-    assert max(sizes) < 6_000_000
+    assert max(sizes) < 12_000_000
     assert min(sizes[-3:]) < 2 * max(sizes[:3])
     monkeypatch.setattr(ready, "REPRIME_BYTES", 1 << 40)
     unbounded = client(Limits(max_names=1 << 40))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -11,14 +11,39 @@ from tests.interop.servers.base import NS_CLIENT, NS_COMPONENT_ACCEPT, RealServe
 # JSON is YAML: braces keep a listener on one line. With global routes, its default, ejabberd would give each component
 # a part of what is for all the others of the same listener.
 CONFIGURATION = """\
-hosts: [localhost]
+hosts: [localhost, anonymous.localhost, sha256.localhost, sha512.localhost]
+host_config:
+  anonymous.localhost: {{ auth_method: [anonymous], anonymous_protocol: sasl_anon }}
+  sha256.localhost: {{ auth_scram_hash: sha256 }}
+  sha512.localhost: {{ auth_scram_hash: sha512 }}
 loglevel: info
-certfiles: ["{key_and_certificate}"]
+certfiles: ["{key_and_certificate}", "{hosts}"]
 auth_method: [internal]
 auth_password_format: {password_format}
 listen:
   - {{ port: {c2s_port}, ip: "127.0.0.1", module: ejabberd_c2s, starttls: true, access: all }}
   - {{ port: {direct_tls_port}, ip: "127.0.0.1", module: ejabberd_c2s, tls: true, access: all }}
+  - port: {certificate_port}
+    ip: "127.0.0.1"
+    module: ejabberd_c2s
+    starttls: true
+    tls_verify: true
+    cafile: "{client_ca_file}"
+    access: all
+  - port: {tls12_port}
+    ip: "127.0.0.1"
+    module: ejabberd_c2s
+    starttls: true
+    protocol_options: [no_sslv3, no_tlsv1, no_tlsv1_1, no_tlsv1_3]
+    access: all
+  - port: {component_tls_port}
+    ip: "127.0.0.1"
+    module: ejabberd_service
+    tls: true
+    certfile: "{key_and_certificate}"
+    access: all
+    hosts: {{ {components} }}
+    global_routes: false
   - port: {http_port}
     ip: "127.0.0.1"
     module: ejabberd_http
@@ -48,6 +73,10 @@ READY = "the accounts are registered"
 class Ejabberd(RealServer):
     """ejabberd: SCRAM-SHA-1, SASL2, iq:auth, stream management, components (XEP-0114), direct TLS.
 
+    Below ``localhost``: "anonymous"; and with the accounts of ``localhost`` "sha256" and "sha512", by those hashes.
+    On ports of their own: clients whose certificates are asked for (SASL EXTERNAL), TLS without 1.3, and components
+    inside TLS.
+
     Attributes:
         password_format: How it keeps passwords. "plain" brings DIGEST-MD5, and iq:auth with a digest (XEP-0078),
             which "scram" cannot do: the digest is made of the password itself.
@@ -61,6 +90,10 @@ class Ejabberd(RealServer):
     password_format: Literal["scram", "plain"] = "scram"
     settings: str = ""
 
+    certificate_port: int = field(default=0, init=False)
+    tls12_port: int = field(default=0, init=False)
+    component_tls_port: int = field(default=0, init=False)
+
     @classmethod
     def missing(cls) -> str | None:
         if reason := super().missing():
@@ -68,17 +101,28 @@ class Ejabberd(RealServer):
         return None if _libraries() else "ejabberd: not installed; Debian's package ejabberd (tools/install-servers)"
 
     def _choose_ports(self) -> None:
-        self.c2s_port, self.direct_tls_port, self.component_port, self.http_port = free_ports(4)
+        self.c2s_port, self.direct_tls_port, self.component_port, self.http_port, *others = free_ports(7)
+        self.certificate_port, self.tls12_port, self.component_tls_port = others
+
+    @property
+    def ports(self) -> list[int]:
+        others = (self.certificate_port, self.tls12_port, self.component_tls_port)
+        return sorted((*super().ports, *filter(None, others)))
 
     def _configure(self) -> None:
         (self.folder / "spool").mkdir(exist_ok=True)
         text = CONFIGURATION.format(
             key_and_certificate=self.workspace.key_and_certificate,
+            hosts=self.workspace.hosts,
             password_format=self.password_format,
             c2s_port=self.c2s_port,
             direct_tls_port=self.direct_tls_port,
             component_port=self.component_port,
             http_port=self.http_port,
+            certificate_port=self.certificate_port,
+            tls12_port=self.tls12_port,
+            component_tls_port=self.component_tls_port,
+            client_ca_file=self.workspace.client_ca_file,
             components=", ".join(
                 f'"{domain}": {{ password: {self.component_secret} }}' for domain in self.component_domains
             ),
@@ -89,7 +133,8 @@ class Ejabberd(RealServer):
     def _launch(self) -> None:
         # Without ejabberdctl and without a node name: no epmd, no cookie, nothing outside our folder.
         accounts = ", ".join(f'{{<<"{user}"/utf8>>, <<"{password}"/utf8>>}}' for user, password in self.accounts)
-        register = f'[ejabberd_auth:try_register(U, <<"{self.domain}">>, P) || {{U, P}} <- [{accounts}]]'
+        hosts = ", ".join(f'<<"{host}">>' for host in (self.domain, "sha256.localhost", "sha512.localhost"))
+        register = f"[ejabberd_auth:try_register(U, H, P) || H <- [{hosts}], {{U, P}} <- [{accounts}]]"
         announce = f'io:format("{READY}~n")'
         # Schedulers that spin while idle are for servers with the machine to themselves.
         idle = ["+sbwt", "none", "+sbwtdcpu", "none", "+sbwtdio", "none"]

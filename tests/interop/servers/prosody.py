@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import ssl
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -36,6 +38,30 @@ ssl = {{ key = "{key}", certificate = "{certificate}" }}
 VirtualHost "localhost"
 """
 
+# Other ways to log in, each on a host of its own: as Prosody comes, but for what the host's name says.
+HOSTS = """
+VirtualHost "anonymous.localhost"
+    authentication = "anonymous"
+    ssl = {{ key = "{hosts}", certificate = "{hosts}" }}
+
+VirtualHost "downgrade.localhost"
+    modules_enabled = {{ "sasl_ssdp" }}
+    ssl = {{ key = "{hosts}", certificate = "{hosts}" }}
+
+VirtualHost "endpoint.localhost"
+    tls_server_end_point_hash = "{hash}"
+    ssl = {{ key = "{hosts}", certificate = "{hosts}" }}
+
+VirtualHost "tls12.localhost"
+    ssl = {{ key = "{hosts}", certificate = "{hosts}", protocol = "tlsv1_2" }}
+
+VirtualHost "certificate.localhost"
+    authentication = "ccert"
+    ssl = {{ key = "{hosts}", certificate = "{hosts}", cafile = "{client_ca_file}", verify = {{ "peer" }} }}
+"""
+#: Of them, those with the accounts of localhost.
+WITH_PASSWORDS = ("downgrade", "endpoint", "tls12")
+
 COMPONENT = """
 Component "{domain}"
     component_secret = "{secret}"
@@ -45,6 +71,9 @@ Component "{domain}"
 @dataclass(eq=False)
 class Prosody(RealServer):
     """Prosody: SCRAM-SHA-1, SASL2, iq:auth in plain text, stream management, components (XEP-0114), direct TLS.
+
+    Below ``localhost``: "anonymous"; "certificate" (SASL EXTERNAL alone); with the accounts of ``localhost``
+    "downgrade" (XEP-0474), "endpoint" (tls-server-end-point, which it does not offer by itself) and "tls12" (no 1.3).
 
     Attributes:
         settings: More lines (Lua) for the global part of the configuration; they win over ours.
@@ -71,15 +100,27 @@ class Prosody(RealServer):
             certificate=self.workspace.certificate,
             settings=self.settings,
         )
+        text += HOSTS.format(
+            hosts=self.workspace.hosts,
+            hash=self._certificate_hash(),
+            client_ca_file=self.workspace.client_ca_file,
+        )
         for domain in self.component_domains:
             text += COMPONENT.format(domain=domain, secret=self.component_secret)
         (self.folder / "prosody.cfg.lua").write_text(text)
+
+    def _certificate_hash(self) -> str:
+        # It could find that itself ("auto"), but 13.0.1 does so for the first connection only.
+        _, begin, certificate = self.workspace.hosts.read_text().partition(ssl.PEM_HEADER)
+        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(begin + certificate)).hexdigest()
 
     def _launch(self) -> None:
         configuration = str(self.folder / "prosody.cfg.lua")
         if not (self.folder / "data/localhost").exists():
             for user, password in self.accounts:
                 self._run(["prosodyctl", "--config", configuration, "register", user, self.domain, password])
+            for name in WITH_PASSWORDS:  # what is kept of a password does not depend on the host
+                self._run(["cp", "-R", "data/localhost", f"data/{name}%2elocalhost"])
         self._spawn("prosody", ["prosody", "-F", "--config", configuration])
         self._wait_for_header(self.c2s_port, self.domain, NS_CLIENT, version="1.0")
         for domain in self.component_domains:

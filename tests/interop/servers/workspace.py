@@ -15,18 +15,27 @@ from pathlib import Path
 
 import trustme
 
+from tests.interop.servers.clients import ClientAuthority
+
+#: Names below ``localhost`` under which a server serves other ways to log in; which of them, each server's class says.
+HOSTS = ("anonymous", "certificate", "downgrade", "endpoint", "sha256", "sha512", "tls12")
+
 
 @dataclass(frozen=True)
 class Workspace:
     """The temporary folder of one test run, with the certificate that all its servers show.
 
+    It is for ``localhost`` and ``127.0.0.1``; that of the hosts of `HOSTS` is another.
+
     Attributes:
         folder: Everything is below it. Gone after the run, however the run ended.
-        ca_file: The authority's certificate (PEM): what a client is given to verify the servers, as ``localhost`` or
-            ``127.0.0.1``.
+        ca_file: The authority's certificate (PEM): what a client is given to verify the servers.
         certificate: The servers' certificate alone (PEM).
         key: Its private key (PEM).
         key_and_certificate: Both in one file, for servers that want that.
+        hosts: The key and the certificate of the hosts below ``localhost``, in one file.
+        client_ca_file: The authority of clients' certificates (PEM), see `ClientAuthority`.
+        clients: That authority.
     """
 
     folder: Path
@@ -34,6 +43,9 @@ class Workspace:
     certificate: Path
     key: Path
     key_and_certificate: Path
+    hosts: Path
+    client_ca_file: Path
+    clients: ClientAuthority
 
     @classmethod
     @contextmanager
@@ -52,19 +64,25 @@ class Workspace:
         # trustme's own date, the year 3000, is past what Erlang's timers can count: ejabberd would not load it.
         expiry = datetime.now(UTC) + timedelta(days=3650)
         certificate = authority.issue_cert("localhost", "127.0.0.1", common_name="localhost", not_after=expiry)
+        hosts = authority.issue_cert(*(f"{name}.localhost" for name in HOSTS), not_after=expiry)
         workspace = cls(
             folder=folder,
             ca_file=folder / "ca.pem",
             certificate=folder / "certificate.pem",
             key=folder / "key.pem",
             key_and_certificate=folder / "key-and-certificate.pem",
+            hosts=folder / "hosts.pem",
+            client_ca_file=folder / "client-ca.pem",
+            clients=ClientAuthority("clients of the tests"),
         )
+        workspace.client_ca_file.write_bytes(workspace.clients.pem)
         authority.cert_pem.write_to_path(workspace.ca_file)
         certificate.private_key_pem.write_to_path(workspace.key)
         certificate.private_key_and_cert_chain_pem.write_to_path(workspace.key_and_certificate)
+        hosts.private_key_and_cert_chain_pem.write_to_path(workspace.hosts)
         for blob in certificate.cert_chain_pems:
             blob.write_to_path(workspace.certificate, append=True)
-        for path in (workspace.ca_file, workspace.certificate, workspace.key, workspace.key_and_certificate):
+        for path in folder.iterdir():
             path.chmod(0o644)  # readable for the servers' user; the key is worth nothing outside this run
         return workspace
 

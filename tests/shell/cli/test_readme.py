@@ -6,6 +6,7 @@ import asyncio
 import re
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -15,6 +16,7 @@ from click.testing import CliRunner
 import pcj
 from pcj.broker import Broker
 from pcj.cli.group import pcj as command
+from pcj.config import XMPP
 from pcj.errors import ConnectionFailed
 from pcj.events import Event
 from pcj.namespaces import STREAMS
@@ -26,10 +28,20 @@ from tests.shell.cli.background import TIMEOUT, background, make_server
 ROOT = Path(__file__).parents[3]
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+README_EXAMPLES: list[str] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_each_way_to_log_in_that_the_readme_shows_is_one() -> None:
+    (ways,) = README_EXAMPLES[1:]
+    keyring = SimpleNamespace(get_password=lambda service, user: "from the keyring")
+    for line in ways.strip().splitlines():
+        made: dict[str, Any] = {"XMPP": XMPP, "Broker": Broker, "keyring": keyring, "key_hash": "0f" * 32}
+        exec(line, made)  # noqa: S102  # the README's own
+        assert made["broker"].config.connection_type == XMPP
 
 
 def test_the_example_works_as_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    example = README_EXAMPLES[0]
     romeo = "romeo@example.org"
     with background(lambda: make_server(domain="example.org")) as runs:
         server = runs.it
@@ -71,6 +83,7 @@ def test_the_dialect_of_the_architecture_works_as_written(monkeypatch: pytest.Mo
     async def main() -> str:
         async with ScriptedServer(handler) as server:
             where: dict[str, Any] = {"host": server.host, "port": server.port, "require_tls": False}
+            where["close_timeout"] = 0.05  # the server waits for our close, and says no more
             names: dict[str, Any] = {}
             monkeypatch.setattr(pcj, "Broker", partial(Broker, **where))
             monkeypatch.setattr(dialect, "_registry", dict(registered))

@@ -11,7 +11,18 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any
 
-from pcj.sasl import MECHANISMS, Challenge, Channel, Compute, Credentials, Limits, Respond, Success, decode_data, encode_data
+from pcj.sasl import (
+    MECHANISMS,
+    Challenge,
+    Channel,
+    Compute,
+    Credentials,
+    Limits,
+    Respond,
+    Success,
+    decode_data,
+    encode_data,
+)
 from pcj.testing import Server
 
 SASL = "urn:ietf:params:xml:ns:xmpp-sasl"
@@ -137,7 +148,9 @@ class Peer:
     async def sasl(self, user: str, password: str, mechanism: str) -> str:
         """Go through a mechanism with pcj's own client side; the name of the last element."""
         chosen = next(m for m in MECHANISMS if m.name == mechanism)
-        exchange = chosen.exchange(Credentials(user, password, host="localhost"), "fyko+d2lbbFgONRv9qkxdawL", Limits(), Channel())
+        exchange = chosen.exchange(
+            Credentials(user, password, host="localhost"), "fyko+d2lbbFgONRv9qkxdawL", Limits(), Channel()
+        )
         step = next(exchange)
         first = True
         while True:

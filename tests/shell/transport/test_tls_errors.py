@@ -457,7 +457,9 @@ def test_a_server_that_wants_a_client_certificate_is_told_of(
     server, engine = Server(context), engine_for(ca_file, library)
     with pytest.raises(TlsError, match=r"handshake_failure|wants a client certificate") as raised:
         talk(engine, server)
-    assert (raised.value.phase, raised.value.retry) == (Phase.TLS, Retry.SLOW)
+    # With TLS 1.3 our handshake is through by then, and SSLSUCCESS was told: it counts for the phase of that moment.
+    phase = None if version is ssl.TLSVersion.TLSv1_3 else Phase.TLS
+    assert (raised.value.phase, raised.value.retry) == (phase, Retry.SLOW)
 
 
 def test_a_client_certificate_is_shown(tmp_path: Path, ca_file: str, library: str) -> None:

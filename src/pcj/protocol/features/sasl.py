@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import xml.etree.ElementTree as ET
 from collections.abc import Generator
 from typing import Any
@@ -61,13 +62,19 @@ _SENTENCES = {
 }
 
 
+_OF_CERTIFICATES = {
+    "not-authorized": "the server does not take our client certificate for {user!r} (not-authorized)",
+    "invalid-authzid": "the server does not let our client certificate act for this account (invalid-authzid)",
+}
+
+
 def _element(name: str, text: str) -> Node:
     node = ET.Element(f"{{{NS}}}{name}")
     node.text = text or None
     return node
 
 
-def _failure(node: Node, user: str) -> SaslError:
+def _failure(node: Node, user: str, choice: Choice) -> SaslError:
     condition = text = ""
     for child in node:
         name = child.tag.rpartition("}")[2]
@@ -75,15 +82,29 @@ def _failure(node: Node, user: str) -> SaslError:
             text = (child.text or "")[:1000]
         elif not condition:
             condition = name[:64]
-    sentence = _SENTENCES.get(condition, f"the server refused the authentication ({condition or 'no condition given'})")
+    known = {**_SENTENCES, **_OF_CERTIFICATES} if choice.mechanism.need is Need.CERTIFICATE else _SENTENCES
+    sentence = known.get(condition, f"the server refused the authentication ({condition or 'no condition given'})")
     said = f": {text!r}" if text else ""
     return SaslError(
-        sentence.format(user=user) + said,
+        sentence.format(user=user) + said + _about_binding(condition, choice),
         condition=condition,
         text=text,
         expected="<success>",
         came=f"<failure> {condition}".rstrip(),
     )
+
+
+def _about_binding(condition: str, choice: Choice) -> str:
+    """What else a refusal can mean, since servers have no condition of its own for it (RFC 5802 7)."""
+    flag = choice.channel.flag
+    if flag == "n" or condition not in ("not-authorized", "malformed-request"):
+        return ""
+    if flag == "y":
+        return (
+            "; or it knows log-ins that are bound to TLS, and they were not in the list that came: somebody between has "
+            "taken them out, or its settings are at odds, and channel_binding='off' does without"
+        )
+    return f"; or its TLS session is not ours ({flag.removeprefix('p=')}), since somebody stands between"
 
 
 def _negotiate(negotiation: Negotiation, progress: Progress, features: Node) -> Generator[Step, Any, None]:
@@ -112,32 +133,35 @@ def _negotiate(negotiation: Negotiation, progress: Progress, features: Node) -> 
         # RFC 6120 6.4.5: the server lets us try again. Only where it does not know the mechanism after all (6.5.7):
         # another proof of the same password cannot do better, and a false server would collect them. And no mechanism
         # is followed by one that protects less: else whoever stands between need only refuse the better one.
-        left = [name for name in offered if name != mechanism.name]
-        another = choose(left, terms)
+        terms = dataclasses.replace(terms, refused=terms.refused | {mechanism.name})
+        another = choose(offered, terms)
         if failure.condition != "invalid-mechanism" or another is None or another.mechanism.guard < mechanism.guard:
             raise failure
-        offered = left
         detail = {"condition": failure.condition, "mechanism": mechanism.name, "next": another.mechanism.name}
         yield Publish(Event.AUTHRETRY, detail=detail)
         choice = another
-    negotiation.memory.accepted(mechanism.guard)
+    binding = str(_detail(choice).get("binding", ""))
+    negotiation.memory.accepted(mechanism.guard, binding, secured=negotiation.tls is not None)
     yield Publish(Event.PCJ_AUTHSUCCESS, detail=_detail(choice))
 
 
 def _terms(negotiation: Negotiation, features: Node) -> Terms:
     config, tls = negotiation.config, negotiation.tls
+    account = config.account
     types = features.find(_BINDING_TYPES)
     return Terms(
         secure=tls is not None,
         allow_plain=config.allow_plain,
         router=negotiation.component,
         allowed=config.sasl_mechanisms,
-        password=config.password is not None,
+        # A bare domain (EXTERNAL, ANONYMOUS) is no name to log in with.
+        password=config.password is not None and bool(config.username or account.local or negotiation.component),
         certificate=config.client_certificate is not None,
         bindings=tls.bindings if tls is not None else {},
         binding_types=None if types is None else tuple(each.get("type", "") for each in types.iterfind(_BINDING_TYPE)),
         channel_binding=config.channel_binding,
         floor=negotiation.memory.floor,
+        floor_type=negotiation.memory.floor_type,
     )
 
 
@@ -204,8 +228,8 @@ def _exchange(negotiation: Negotiation, choice: Choice) -> Generator[Step, Any, 
             )
         elif name == "failure":
             if challenged:
-                raise _failure(answer, user)  # it knew the mechanism, and may have had a proof of ours
-            return _failure(answer, user)
+                raise _failure(answer, user, choice)  # it knew the mechanism, and may have had a proof of ours
+            return _failure(answer, user, choice)
         else:
             raise SaslError(
                 f"the server sent {name_of(answer)} in the middle of the authentication",

@@ -29,7 +29,9 @@ def _wanted(negotiation: Negotiation, features: Node) -> bool:
 
 def _negotiate(negotiation: Negotiation, progress: Progress, features: Node) -> Generator[Step, Any, None]:
     yield Publish(Event.PCJ_SESSIONNEGOTIATE)
-    reply = yield from request(negotiation, iq(type="set", id=negotiation.token(), payload=ET.Element(_SESSION)))
+    reply = yield from request(
+        negotiation, iq(type="set", id=negotiation.token(), payload=ET.Element(_SESSION)), progress.jid
+    )
     if reply.get("type") != "result":
         raise refusal(reply, "a session")
     yield Publish(Event.PCJ_SESSIONSUCCESS)
