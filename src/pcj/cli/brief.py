@@ -135,7 +135,8 @@ def _in_words(event: str, detail: Mapping[str, object]) -> str:
             session = f"{say('version')} {say('cipher')}"
             return f"{session} {say('name')} verified" if detail.get("verified") else f"NOT VERIFIED {session}"
         case Event.PCJ_AUTHNEGOTIATE | Event.PCJ_AUTHSUCCESS:
-            return say("mechanism")
+            binding = f", bound to {say('binding')}" if "binding" in detail else ""
+            return say("mechanism") + binding
         case Event.PCJ_BINDNEGOTIATE:
             return say("domain")
         case Event.PCJ_BINDSUCCESS | Event.PCJ_READY:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
@@ -60,6 +61,15 @@ def _host(context: click.Context, parameter: click.Parameter, value: str | None)
     return value
 
 
+def _is_password_needed(config: Callable[..., Config]) -> bool:
+    """Whether there is nothing else to log in with."""
+    try:
+        Broker.from_config(config(password=None))
+    except ConfigError:
+        return True
+    return False
+
+
 @click.command()
 @click.argument("jid")
 @click.option(
@@ -81,12 +91,35 @@ def _host(context: click.Context, parameter: click.Parameter, value: str | None)
     type=click.Path(exists=True, dir_okay=False),
     help="PEM file of the authorities to trust, in place of the system's.",
 )
+@click.option(
+    "--client-certificate",
+    type=click.Path(exists=True, dir_okay=False),
+    help="PEM file of our certificate and its key, to log in with (SASL EXTERNAL); then a password is not asked for.",
+)
+@click.option(
+    "--pin",
+    "pins",
+    multiple=True,
+    help="Accept only this key (sha256:HEX) or certificate (cert-sha256:HEX) of the server's; may be given again.",
+)
 @click.option("--tls-name", help="The name that the server's certificate must bear.")
 @click.option("--direct-tls", is_flag=True, help="TLS from the first byte (XEP-0368).")
 @click.option("--no-require-tls", is_flag=True, help="Go on without TLS if the server offers none.")
 @click.option("--insecure", is_flag=True, help="Do not check the server's certificate.")
 @click.option("--plaintext", is_flag=True, help="LEGACY: send the password itself, not a digest.")
 @click.option("--allow-plain", is_flag=True, help="Send the password itself (SASL PLAIN) also outside TLS.")
+@click.option(
+    "--mechanism",
+    "mechanisms",
+    multiple=True,
+    help="Log in by this SASL mechanism only (SCRAM-SHA-256, ANONYMOUS); may be given again, best first.",
+)
+@click.option(
+    "--channel-binding",
+    type=click.Choice(["prefer", "require", "off"]),
+    default="prefer",
+    help='Whether the log-in is bound to the TLS session; "prefer" does so where both sides can.',
+)
 @click.option("--stay", is_flag=True, help="Stay connected until Ctrl-C; reconnect after failures that can pass.")
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Seconds that it may take to be READY.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per event on stdout, and nothing else.")
@@ -98,12 +131,16 @@ def connect(
     username: str | None,
     password_command: str | None,
     ca_file: str | None,
+    client_certificate: str | None,
+    pins: tuple[str, ...],
     tls_name: str | None,
     direct_tls: bool,
     no_require_tls: bool,
     insecure: bool,
     plaintext: bool,
     allow_plain: bool,
+    mechanisms: tuple[str, ...],
+    channel_binding: str,
     stay: bool,
     timeout: float | None,
     as_json: bool,
@@ -125,11 +162,15 @@ def connect(
         port=port,
         username=username,
         ca_file=ca_file,
+        client_certificate=client_certificate,
+        pins=pins,
         tls_name=tls_name,
         direct_tls=direct_tls,
         verify_tls=not insecure,
         plaintext=plaintext,
         allow_plain=allow_plain,
+        sasl_mechanisms=mechanisms or None,
+        channel_binding=channel_binding,
         auto_reconnect=stay,
         **options,
     )
@@ -137,9 +178,9 @@ def connect(
     try:
         # What is wrong with the options is said before a password is asked for; a name stands in for it.
         Broker.from_config(config(password=VARIABLE))
-        if ca_file is not None:  # that it holds certificates is seen now, not when the timeline has begun
-            make_context(verify=not insecure, ca_file=ca_file, client_certificate=None)
-        made = config(password=password_for(shown(jid), password_command))
+        if ca_file is not None or client_certificate is not None:  # what they hold is seen now, before the timeline
+            make_context(verify=not insecure, ca_file=ca_file, client_certificate=client_certificate)
+        made = config(password=password_for(shown(jid), password_command, needed=_is_password_needed(config)))
     except ConfigError as error:
         raise click.UsageError(shown(with_options(str(error)))) from None
     if insecure:

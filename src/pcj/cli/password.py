@@ -18,8 +18,11 @@ VARIABLE: Final = "PCJ_PASSWORD"
 COMMAND_SECONDS: Final = 300.0
 
 
-def password_for(jid: str, command: str | None) -> str:
+def password_for(jid: str, command: str | None, *, needed: bool = True) -> str | None:
     """The password: of the command if one is given, else of the environment, else asked for at the terminal.
+
+    Args:
+        jid: for the question. command: its words. needed: whether to ask; otherwise None will do.
 
     Raises:
         click.UsageError: there is none.
@@ -28,6 +31,8 @@ def password_for(jid: str, command: str | None) -> str:
         return _from_command(command)
     if given := os.environ.get(VARIABLE):  # an empty one is none
         return given
+    if not needed:
+        return None
     if not _at_terminal():
         raise click.UsageError(
             f"there is no password: set {VARIABLE}, give --password-command, or run it at a terminal to be asked"

@@ -17,6 +17,12 @@ _OPTIONS: Final = (
     ("plaintext=True", "--plaintext"),
     ("tls_name=", "--tls-name"),
     ("needs allow_plain", "needs --allow-plain"),
+    ("channel_binding='off'", "--channel-binding off"),
+    ("channel_binding='require'", "--channel-binding require"),
+    ("sasl_mechanisms=('ANONYMOUS',)", "--mechanism ANONYMOUS"),
+    ("sasl_mechanisms", "--mechanism"),
+    ("a client_certificate", "a --client-certificate"),
+    ("client_certificate '", "--client-certificate '"),
 )
 
 
