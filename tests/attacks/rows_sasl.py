@@ -146,9 +146,13 @@ S13 = Attack(
 S14 = Attack(
     id="S14",
     what="Types of channel binding offered, and every mechanism in -PLUS struck out",
-    unprotected="as S12, with a server that does not look at the flag",
+    unprotected="as S12, with a server that does not look at the flag; or what is left to choose is PLAIN",
     pcj="AUTHFAIL before anything is sent (XEP-0440 3)",
     plays=named("", in_tls(lambda foe: offers(foe, types("tls-exporter") + mechanisms(SCRAM)), nothing, "XEP-0440"))
+    | named(
+        "PLAIN left in the list",
+        in_tls(lambda foe: offers(foe, types("tls-exporter") + mechanisms(SCRAM, "PLAIN")), nothing, "XEP-0440"),
+    )
     | named("required", in_tls(lambda foe: offers(foe, mechanisms(SCRAM)), nothing, channel_binding="require")),
 )
 
