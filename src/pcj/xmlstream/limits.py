@@ -146,6 +146,16 @@ def from_fault(before: bytes, data: bytes) -> bytes:
     return b""
 
 
+def unfinished(what: str) -> ProtocolError:
+    """The error for a tag that another begins in, and for an XML declaration that is not the first of all."""
+    return ProtocolError(
+        f"the peer sent what is not well-formed XML (misplaced markup), at {what}",
+        answer="not-well-formed",
+        expected=_WELL_FORMED,
+        came=what,
+    )
+
+
 def stream_in_stream() -> ProtocolError:
     """RFC 6120 4.9.3.1: well-formed, and yet nothing that a stream can hold (a new one begins only after a restart)."""
     return ProtocolError(
@@ -270,7 +280,7 @@ _BRACED = re.compile(rb"""xmlns[^<>"']*(?:"[^<"]*\}|'[^<']*\})""")
 _ATTRIBUTE = re.compile(rb"""([^ \t\r\n=<>"']+)[ \t\r\n]*=[ \t\r\n]*(?:"[^"<]*"|'[^'<]*')""")
 
 
-def without_braces(data: bytes) -> bytes:
+def without_braces(data: bytes, *, in_cdata: bool = False) -> bytes:
     """`data`, with each "}" in a namespace as "%7D".
 
     It is legal in a namespace as far as XML goes, servers pass it on, and ElementTree's expat refuses it, because the
@@ -278,10 +288,13 @@ def without_braces(data: bytes) -> bytes:
     2), so nothing is lost that anybody could have meant.
 
     Args:
-        data: tags are whole in it. Worth a call only if there is a "}".
+        data: tags are whole in it. Worth a call only if there is a "}". in_cdata: it begins inside CDATA.
     """
     if _BRACED.search(data) is None:
         return data
+    if in_cdata:
+        text, end, data = data.partition(b"]]>")
+        return text + end + _MARKUP.sub(_mended, data)
     return _MARKUP.sub(_mended, data)
 
 
@@ -293,6 +306,54 @@ def _mended(markup: re.Match[bytes]) -> bytes:
 def _mended_attribute(attribute: re.Match[bytes]) -> bytes:
     text = attribute[0]
     return text.replace(b"}", b"%7D") if attribute[1].partition(b":")[0] == b"xmlns" else text
+
+
+# What a stream may not hold, outside of CDATA.
+_FORBIDDEN = re.compile(rb"<!\[CDATA\[.*?(?:\]\]>|\Z)|<\?xml(?=[ \t\r\n?])|<[!?]", re.DOTALL)
+
+
+class Forbidden:
+    """Finds comments, instructions and declarations where they begin (RFC 6120 11.1), before expat is fed any of them.
+
+    Expat tells of a comment when it has all of it. One that comes in parts (it may hold "<" and ">") it keeps, however
+    long, and reads from its beginning each time: a few hundred kilobytes would cost minutes.
+
+    Attributes:
+        in_cdata: the last that was looked at ended inside CDATA.
+    """
+
+    __slots__ = ("in_cdata",)
+
+    def __init__(self) -> None:
+        self.in_cdata = False
+
+    def check(self, data: bytes) -> None:
+        """Look at the next bytes.
+
+        Args:
+            data: what came behind the last that was looked at. It ends with a ">", or before a "<".
+
+        Raises:
+            ProtocolError: something forbidden begins in it, or it ends inside a tag, which no "<" can.
+        """
+        at = 0
+        if self.in_cdata:
+            at = data.find(b"]]>")
+            if at < 0:
+                return
+            self.in_cdata = False
+        if b"<!" in data or b"<?" in data:
+            for found in _FORBIDDEN.finditer(data, at):
+                markup = found[0]
+                if markup == b"<!":
+                    raise restricted("a comment" if data.startswith(b"--", found.end()) else "a declaration")
+                if markup.startswith(b"<?"):
+                    raise restricted("a processing instruction") if markup == b"<?" else unfinished("<?xml")
+                self.in_cdata = not markup.endswith(b"]]>")
+                at = found.end()
+        # Behind CDATA there may be text: a quote in it looks as if a tag went on (`TagEnd`).
+        if not self.in_cdata and not data.endswith(b">") and (last := data.rfind(b"<", at)) >= 0:
+            raise unfinished(quoted(data[last:]))
 
 
 class TagEnd:

@@ -19,6 +19,7 @@ from pcj.xmlstream.limits import (
     QUOTED_BYTES,
     STREAM_TAG,
     WHITE_BYTES,
+    Forbidden,
     Limits,
     TagEnd,
     check_prolog,
@@ -87,6 +88,7 @@ class NegotiatingParser:
         self._parser = pull_parser("start-ns")
         self._fed = b""  # what expat was fed last
         self._tag_end: TagEnd | None = None  # of the tag in which the buffer ends, if it does
+        self._forbidden = Forbidden()
         self._scanned = 0  # how far the buffer was looked at
         self._consumed = 0  # bytes of the current top-level element that are parsed
         self._before = 0  # bytes of those before it
@@ -132,11 +134,12 @@ class NegotiatingParser:
                     self._before += self._consumed
                     self._consumed = self._elements = 0
                     return item
+                in_cdata = self._forbidden.in_cdata
                 piece = self._piece()
                 if piece is None:
                     break
                 self._fed = piece
-                self._parser.feed(without_braces(piece))
+                self._parser.feed(without_braces(piece, in_cdata=in_cdata))
         except ProtocolError as error:
             self._failure = error
             raise
@@ -176,6 +179,7 @@ class NegotiatingParser:
         if self._begun or not check_prolog(piece):
             self._begun = True
             self._consumed = size
+            self._forbidden.check(piece)
         return piece
 
     def _collect(self) -> StreamHeader | StreamClosed | Node | None:

@@ -23,6 +23,7 @@ from pcj.xmlstream.limits import (
     QUOTED_BYTES,
     STREAM_TAG,
     WHITE_BYTES,
+    Forbidden,
     Limits,
     TagEnd,
     check_text,
@@ -119,6 +120,7 @@ class ReadyParser:
         next(events)
         self._root.clear()
         self._until_due = self._lifetime  # bytes that this parser is still to parse
+        self._forbidden = Forbidden()
 
     @property
     def begun(self) -> str:
@@ -248,7 +250,7 @@ class ReadyParser:
         if kept is not None:
             before.tail = None
         parser = self._parser
-        fed = data if b"}" not in data else without_braces(data)
+        fed = data if b"}" not in data else without_braces(data, in_cdata=self._forbidden.in_cdata)
         parser.feed(fed)
         content = self._content
         elements = self._elements
@@ -260,6 +262,7 @@ class ReadyParser:
         # identity, so that no element inside another is ever taken for one of the stream's.
         children = iter(root)
         expected: Any = next(children, None)
+        event = ""
         try:
             for event, element in events:
                 if event == "start":
@@ -289,6 +292,10 @@ class ReadyParser:
                 del root[: len(nodes)]
             if expected is not None or self._pending:
                 self._open(expected, previous, elements, data, bool(nodes))
+            elif not self.closed and (not event or data[-1] != _GREATER):
+                # Between elements each tag is an event, but what expat waits for the end of: CDATA, and the forbidden.
+                Forbidden().check(data)
+                check_text(data.decode("utf-8", "replace"))
         except (SyntaxError, ProtocolError) as error:
             previous.tail = None
             if not isinstance(error, ProtocolError):
@@ -325,8 +332,10 @@ class ReadyParser:
         if node is None:
             self._pending = 0
             self._from = b"", 0
+            self._forbidden = Forbidden()
             return
         self.unusual = True
+        self._forbidden.check(data)
         if completed:
             self._pending = len(data)
             self._from = data, elements

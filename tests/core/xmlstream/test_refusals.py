@@ -11,7 +11,7 @@ from pcj.namespaces import STREAMS
 from pcj.serialize import escape_value
 from pcj.xmlstream import Limits, NegotiatingParser, ReadyParser
 from pcj.xmlstream.limits import quoted
-from tests.core.pieces import Shape, in_pieces, negotiate, read_ready, same_in_pieces
+from tests.core.pieces import Shape, in_pieces, negotiate, node, read_ready, same_in_pieces, shape
 
 HEADER = f"<stream:stream xmlns='jabber:client' xmlns:stream='{STREAMS}' xmlns:x='urn:x'>".encode()
 LIMITS = Limits(max_bytes=2000, max_depth=20, max_elements=50)
@@ -404,3 +404,35 @@ def test_nothing_is_read_behind_the_closing_tag(data: bytes, before: int) -> Non
     read = same_in_pieces(ready, data)
     assert read[before:] == [("StreamClosed()",)]
     assert same_in_pieces(lambda chunks: negotiate([HEADER, *chunks], LIMITS), data)[1:] == read
+
+
+@pytest.mark.parametrize("begun", [b"<!-- >", b"<!-- <", b"<? <", b"<!DOCTYPE a [<", b"<m x='<"])
+@pytest.mark.parametrize("before", [b"", b"<b/>", b"<a>", b"<a>text"])
+def test_what_is_forbidden_is_refused_where_it_begins_not_where_it_ends(before: bytes, begun: bytes) -> None:
+    # Expat keeps a token that is not complete, however long, and reads it anew with each piece.
+    parser = ReadyParser({"": "jabber:client", "stream": STREAMS}, "jabber:client")
+    for piece in (before, begun, b"<c>"):
+        parser.feed(piece)
+    assert parser.failure is not None
+    assert negotiate([HEADER, before, begun, b"<c>"])[-1][0] == "failure"
+
+
+def test_what_stands_behind_the_end_is_not_looked_at() -> None:
+    assert ready([b"</stream:stream><!-- <"]) == [("StreamClosed()",)]
+    assert ready([b"<a/></stream:stream><b c='<"])[1:] == [("StreamClosed()",)]
+
+
+TEXTS = (("a", " &gt; &lt;!-- "), ("b", "&lt;? &gt;&lt;c xmlns='}'&gt;"))
+
+
+def test_in_cdata_nothing_is_forbidden_however_it_is_cut() -> None:
+    data = b"<a><![CDATA[ <!-- > <? > ]] <![CDATA[ ]]><b/><![CDATA[]]>&lt;!--<d><![CDATA[' ]]> <e/></d></a><c/>"
+    expected = [
+        shape(node("<a xmlns='jabber:client'><![CDATA[ <!-- > <? > ]] <![CDATA[ ]]><b/>&lt;!--<d>'  <e/></d></a>"))
+    ]
+    expected.append(shape(node("<c xmlns='jabber:client'/>")))
+    assert same_in_pieces(ready, data) == expected
+    assert same_in_pieces(lambda chunks: negotiate([HEADER, *chunks]), data)[1:] == expected
+    pieces = [b"<a><![CDATA[ >", b" <!-- ]]></a><b>", b"<![CDATA[<? >", b"<c xmlns='}'>]]>", b"</b>"]
+    expected = [shape(node(f"<{name} xmlns='jabber:client'>{text}</{name}>")) for name, text in TEXTS]
+    assert ready(pieces) == negotiate([HEADER, *pieces])[1:] == expected

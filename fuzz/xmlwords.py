@@ -1,0 +1,77 @@
+"""Words of XML and XMPP for the fuzzer, and the stream errors there are."""
+
+from __future__ import annotations
+
+__all__ = ["CONDITIONS", "DICTIONARY"]
+
+#: What an error may ask us to answer (RFC 6120 4.9.3).
+CONDITIONS = frozenset(
+    {
+        "bad-format",
+        "bad-namespace-prefix",
+        "conflict",
+        "connection-timeout",
+        "host-unknown",
+        "internal-server-error",
+        "invalid-from",
+        "invalid-namespace",
+        "invalid-xml",
+        "not-authorized",
+        "not-well-formed",
+        "policy-violation",
+        "resource-constraint",
+        "restricted-xml",
+        "undefined-condition",
+        "unsupported-encoding",
+        "unsupported-feature",
+        "unsupported-stanza-type",
+        "unsupported-version",
+    }
+)
+
+DICTIONARY: tuple[bytes, ...] = (
+    b"<?xml version='1.0'?>",
+    b"<?xml version='1.0' encoding='utf-8'?>",
+    b"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' id='s' version='1.0'>",
+    b"</stream:stream>",
+    b"<stream:features>",
+    b"</stream:features>",
+    b"<stream:error>",
+    b"</stream:error>",
+    b"<message>",
+    b"</message>",
+    b"<message/>",
+    b"<a>",
+    b"</a>",
+    b"<a/>",
+    b"<!--",
+    b"-->",
+    b"<?",
+    b"?>",
+    b"<!DOCTYPE a [<!ENTITY b 'c'>]>",
+    b"<![CDATA[",
+    b"]]>",
+    b"&lt;",
+    b"&amp;",
+    b"&#13;",
+    b"&#x10FFFF;",
+    b"&b;",
+    b" xmlns='",
+    b" xmlns=''",
+    b" xmlns:b='",
+    b"b:",
+    b"jabber:client",
+    b"jabber:server",
+    b"jabber:component:accept",
+    b"http://etherx.jabber.org/streams",
+    b"urn:ietf:params:xml:ns:xmpp-streams",
+    b"xml:lang='en'",
+    b"\xef\xbb\xbf",
+    b"\xff\xfe",
+    b"\x00",
+    b"\xc2\x85",
+    b"\xe2\x80\xa8",
+    b"\xed\xa0\x80",
+    b"%7D",
+    b"}",
+)
