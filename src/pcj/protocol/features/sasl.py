@@ -101,8 +101,8 @@ def _about_binding(condition: str, choice: Choice) -> str:
         return ""
     if flag == "y":
         return (
-            "; or it knows log-ins that are bound to TLS, and they were not in the list that came: somebody between has "
-            "taken them out, or its settings are at odds, and channel_binding='off' does without"
+            "; or it knows log-ins that are bound to TLS, and they were not in the list that came: somebody between "
+            "has taken them out, or its settings are at odds, and channel_binding='off' does without"
         )
     return f"; or its TLS session is not ours ({flag.removeprefix('p=')}), since somebody stands between"
 
