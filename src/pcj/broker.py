@@ -121,6 +121,7 @@ class Broker:
         )
         self._link = Link(config, self._dialect, self._dispatcher, owner)
         self._inbound.stream_error = self._link.stream_error
+        self._inbound.secrets = self._link.secrets
 
     def __repr__(self) -> str:
         return f"<Broker {self._config.connection_type} {self._account} {self.state}>"
@@ -402,6 +403,7 @@ class Broker:
             self._check_backlog()
 
     def _session_ended(self, reason: str) -> None:
+        self._inbound.end()
         if reason == "halt":
             self._outbox.halt()
         self._outbox.end()

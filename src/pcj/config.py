@@ -152,7 +152,8 @@ class Config:
         says less (XEP-0478), that counts.
         queue_max_nodes, queue_max_bytes, queue_max_age: of the outbound queue. max_pending_requests: unanswered
         requests. max_redirects: how often in a row the server may send us on to another host; 0: never.
-        inbound_backlog: statuses waiting for all coroutine handlers together, and for each iterator.
+        inbound_backlog: statuses waiting for all coroutine handlers together, and for each iterator; each may hold a
+        stanza of `max_stanza_bytes`, so that whoever serves strangers slowly should make one of them small.
         max_auto_replies: answers of pcj's own (to pings, and to requests that nobody handles) that may wait because the
             network takes no more; past it requests stay unanswered.
         write_high_water: bytes handed to the transport and not yet taken by the network, past which nodes stay queued.

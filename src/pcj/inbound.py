@@ -15,6 +15,7 @@ from pcj.filters import Filters
 from pcj.namespaces import SASL, SASL2, STREAM_MANAGEMENT, STREAM_MANAGEMENT_2, STREAMS, TLS
 from pcj.outbox import Outbox
 from pcj.protocol.answers import answer_to_ping, answer_to_unhandled
+from pcj.protocol.redact import redacted, scrubbed
 from pcj.protocol.steps import Envelope
 from pcj.requester import Requester
 from pcj.stanza import IQ, STANZAS, Node, error_condition
@@ -43,7 +44,7 @@ class Inbound:
         config, dispatcher, requester, filters, outbox: of the broker.
 
     Attributes:
-        stream_error: called with a <stream:error/>.
+        stream_error: called with a <stream:error/>. secrets: what nobody may see of a log-in.
     """
 
     def __init__(
@@ -60,15 +61,25 @@ class Inbound:
         self._filters = filters
         self._outbox = outbox
         self.stream_error: Callable[[Node], None] | None = None
+        self.secrets: Callable[[], set[str]] = set
         self._envelope: Envelope | None = None
         self._own = ""
         self._unanswered = 0  # requests, since the last warning of that
-        self._warned: float | None = None
+        self._last_unanswered: tuple[Node, PcjError] | None = None
+        self._warning: asyncio.TimerHandle | None = None  # when the next may be given
 
     def begin(self, own: str, envelope: Envelope | None) -> None:
         """A session begins: who we are, and how its stanzas are wrapped."""
         self._own = own
         self._envelope = envelope
+
+    def end(self) -> None:
+        """The session is over: what was not said yet is said now."""
+        if self._warning is not None:
+            self._warning.cancel()
+            self._warning = None
+        if self._unanswered:
+            self._warn()
 
     def receive(self, nodes: list[Node]) -> None:
         """Nodes of one read, in order. This is the per-stanza path: what nobody asked for is not made."""
@@ -156,13 +167,23 @@ class Inbound:
     def _leave_unanswered(self, answer: Node, error: PcjError) -> None:
         """Say it, but not for each request of a flood."""
         self._unanswered += 1
-        now = asyncio.get_running_loop().time()
-        if self._warned is not None and now - self._warned < _WARN_EVERY:
-            return
+        self._last_unanswered = answer, error
+        if self._warning is None:
+            self._warn()
+            self._warning = asyncio.get_running_loop().call_later(_WARN_EVERY, self._warn_again)
+
+    def _warn_again(self) -> None:
+        self._warning = None
+        if self._unanswered:
+            self._warn()
+            self._warning = asyncio.get_running_loop().call_later(_WARN_EVERY, self._warn_again)
+
+    def _warn(self) -> None:
         count, self._unanswered = self._unanswered, 0
-        self._warned = now
-        which = "an answer" if count == 1 else f"{count} answers, this the last of them,"
-        self._dispatcher.fire(Event.WARNING, answer, error, {"what": f"{which} of ours could not be sent"})
+        last, self._last_unanswered = self._last_unanswered, None
+        if last is not None:
+            which = "an answer" if count == 1 else f"{count} answers, this the last of them,"
+            self._dispatcher.fire(Event.WARNING, last[0], last[1], {"what": f"{which} of ours could not be sent"})
 
     def _is_of_the_stream(self, node: Node) -> bool:
         """Whether a node that is no stanza belongs to the stream itself; any other is the user's, as in PCJ."""
@@ -171,8 +192,10 @@ class Inbound:
                 self.stream_error(node)
             return True
         if node.tag.startswith(_NEGOTIATION):
+            # It may repeat what of ours was a credential then.
+            ignored = scrubbed(redacted(node), self.secrets())
             reason = "it has its place before READY only"
-            self._dispatcher.fire(Event.NODE_IGNORED, node, detail={"reason": reason})
+            self._dispatcher.fire(Event.NODE_IGNORED, ignored, detail={"reason": reason})
             return True
         if node.tag.startswith(_MANAGEMENT):
             self._dispatcher.fire(Event.NODE_IGNORED, node, detail={"reason": "stream management was not agreed on"})

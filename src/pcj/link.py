@@ -250,6 +250,8 @@ class Link:
             self.state = state
             self._dialling = False
         if error is not None:
+            if isinstance(error, ProtocolError):  # of a negotiation it is done already; there is more to look for then
+                scrub(error, repeated(self.secrets(), f"{error}\n{error.came}".encode("utf-8", "surrogatepass")))
             failure = self.failure
             if event != Event.PCJ_SOCKETFAIL or failure is None:  # else the negotiation has failed by it already
                 phase = Phase(str(detail.get("phase", Phase.READY)))
@@ -289,9 +291,13 @@ class Link:
         self._follow(error)
         return self._diagnosis.retries(self.failure) or self._diagnosis.more_helps(self.failure)
 
+    def secrets(self) -> set[str]:
+        """What a server may repeat of our log-in and nobody else may see."""
+        return secrets_of(self._config) | self._login.memory.secrets
+
     def stream_error(self, node: Node) -> None:
         """The peer ends the stream with an error (RFC 6120 4.9) after READY."""
-        secrets = secrets_of(self._config) | self._login.memory.secrets
+        secrets = self.secrets()
         error = stream_error_received(node, self._config.account, component=self._dialect.component)
         scrub(error, repeated(secrets, said_in(node)))
         node = scrubbed(node, secrets)

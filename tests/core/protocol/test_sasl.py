@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from pcj.events import Event
+from pcj.protocol import Negotiator, dialect_of
+from pcj.protocol.actions import AskPassword, Failed, Fire
 from pcj.sasl import Guard, Memory
 from pcj.sasl.scram import offer_hash
-from tests.core.protocol.play import Facts, Play, config, features, mechanisms, play, sasl, server_header
+from tests.core.protocol.play import Facts, Play, Tokens, config, features, mechanisms, play, sasl, server_header
 
 NAMES = ("SCRAM-SHA-1", "SCRAM-SHA-1-PLUS", "PLAIN")
 END_POINT = Facts(bindings={"tls-server-end-point": b"hash of the certificate"})
@@ -273,3 +275,17 @@ def test_a_stream_id_that_comes_twice_is_warned_of() -> None:  # S35
     for sid, again in (("one", False), ("one", True), ("two", False), ("one", False)):
         done = play(made, [COMPONENT_HEADER.format(sid)], loopback=True, memory=memory)
         assert any("stream id of the last connection again" in said for said in warnings(done)) == again
+
+
+@pytest.mark.parametrize("over", [False, True])
+def test_what_a_server_sends_while_the_password_is_asked_for_is_bounded(over: bool) -> None:
+    made = config(require_tls=False, allow_plain=True, max_stanza_bytes=10_000, password=lambda: "never asked here")
+    negotiator = Negotiator(made, dialect_of("XMPP"), token=Tokens(), loopback=True)
+    negotiator.start(0.0)
+    actions = negotiator.receive_data(f"{server_header()}{features(mechanisms('PLAIN'))}".encode(), 1.0)
+    assert isinstance(actions[-1], AskPassword)
+    actions = negotiator.receive_data(b" " * (10_001 if over else 10_000), 2.0)
+    assert [type(action) for action in actions] == ([Fire, Failed] if over else [])
+    if over:
+        assert isinstance(actions[0], Fire)
+        assert "too much out of turn" in str(actions[0].error)
