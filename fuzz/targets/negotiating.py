@@ -2,7 +2,8 @@
 
 Invariant. However the bytes are cut, the same items come, each at the same byte (what follows stays unparsed), and the
 same failure. They are those of ElementTree's own parser. A failure names a stream error, is raised again by every later
-call, and after it and after the stream's end nothing comes any more. The bounds on depth, elements and attributes hold.
+call, and after it and after the stream's end nothing comes any more. The bounds on depth, elements, attributes and
+namespaces hold.
 
 Input: the first line says how (a letter for the bounds, then how many items come before a restart, "0" for none, then
 the sizes of the pieces), the rest is the stream.
@@ -17,8 +18,9 @@ from fuzz.xmlwords import CONDITIONS, DICTIONARY
 from pcj.errors import ProtocolError
 from pcj.stanza import Node
 from pcj.xmlstream import Limits, NegotiatingParser, StreamHeader
+from pcj.xmlstream.limits import MAX_NAMESPACE_BYTES, MAX_NAMESPACES
 
-__all__ = ["ALLOWED", "DICTIONARY", "one_input"]
+__all__ = ["ALLOWED", "DICTIONARY", "longest_namespace", "one_input"]
 
 ALLOWED = (ProtocolError,)
 
@@ -85,13 +87,26 @@ def _shape(item: object, limits: Limits) -> Shape:
         assert depth_of(item) <= limits.max_depth
         assert sum(1 for _ in item.iter()) <= limits.max_elements
         assert max(len(element.attrib) for element in item.iter()) <= limits.max_attributes
+        assert longest_namespace(item) <= MAX_NAMESPACE_BYTES
         assert not item.tail, "what stood behind it came with it"
         return shape(item)
     if isinstance(item, StreamHeader):
+        assert len(item.namespaces) <= MAX_NAMESPACES
+        assert max(map(_size, item.namespaces.values()), default=0) <= MAX_NAMESPACE_BYTES
         # What they mean must be to be had of any header.
         assert item.version[0] >= -1
         return "header", *sorted(item.attributes.items()), item.id, item.content_namespace
     return ("closed",)
+
+
+def longest_namespace(node: Node) -> int:
+    """Of the names in a node: how many bytes the longest namespace has."""
+    names = [name for element in node.iter() for name in (element.tag, *element.attrib)]
+    return max(_size(name[1:].partition("}")[0]) for name in names)
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def _compare(body: bytes, items: list[tuple[int, Shape]], restart: int) -> None:

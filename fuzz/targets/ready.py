@@ -3,9 +3,9 @@
 Invariant. It never raises: what is wrong is its `failure`, which names a stream error. However the bytes are cut, the
 same nodes come before a failure, and there is one or none (of several faults another may be told, and later). The nodes
 are those of ElementTree's own parser, but that the stream's content namespace is read as `jabber:client`. A node that
-was handed out never changes. Each is within the bounds on depth, elements and attributes, no more than the bound on
-bytes is held, and after a failure and after the stream's end nothing comes. A new parser that takes over, for the bound
-on names, makes no difference.
+was handed out never changes. Each is within the bounds on depth, elements, attributes and namespaces, no more than the
+bound on bytes is held, and after a failure and after the stream's end nothing comes. A new parser that takes over, for
+the bound on names, makes no difference.
 
 Input: the first line says how (a letter for the bounds, one for the header, then the sizes of the pieces), the rest is
 what the server sends.
@@ -17,12 +17,13 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from fuzz.common import Shape, cut, depth_of, digits, head_and_body, shape, shown_safely, top_level
-from fuzz.targets.negotiating import BOUNDS
+from fuzz.targets.negotiating import BOUNDS, longest_namespace
 from fuzz.xmlwords import CONDITIONS, DICTIONARY
 from pcj.errors import ProtocolError
 from pcj.namespaces import CLIENT, COMPONENT_ACCEPT, JABBERD_COMPONENT, STREAMS
 from pcj.stanza import Node
 from pcj.xmlstream import Limits, ReadyParser
+from pcj.xmlstream.limits import MAX_NAMESPACE_BYTES
 
 __all__ = ["ALLOWED", "DICTIONARY", "one_input"]
 
@@ -82,6 +83,7 @@ def _read(
             assert depth_of(node) <= limits.max_depth
             assert sum(1 for _ in node.iter()) <= limits.max_elements
             assert max(len(element.attrib) for element in node.iter()) <= limits.max_attributes
+            assert longest_namespace(node) <= MAX_NAMESPACE_BYTES
         if came and len(piece) == 1:
             assert open_bytes + 1 <= limits.max_bytes, "an element is longer than its bound"
         nodes += came

@@ -38,7 +38,10 @@ _CHOICES: Final = {
     "tls_engine": ("ssl", "openssl"),
 }
 #: May be left out, but not empty.
-_NOT_EMPTY: Final = ("username", "alias", "version", "xmlns", "stream", "bind_domain", "tls_name", "sasl_mechanisms")
+_NOT_EMPTY: Final = (
+    *("username", "alias", "version", "xmlns", "stream", "bind_domain"),
+    *("tls_name", "ca_file", "client_certificate", "sasl_mechanisms"),
+)
 _MAY_BE_ZERO: Final = ("max_redirects",)
 _ORDERED: Final = (
     ("min_scram_iterations", "max_scram_iterations"),
@@ -118,7 +121,7 @@ class Config:
         tls_name: the name it must bear; by default the JID's domain (clients), `host` (components).
         ca_file: PEM file of the authorities to trust, in place of the system's. client_certificate: PEM file with our
             certificate and key. pins: "sha256:<hex>" of the public keys (SubjectPublicKeyInfo) that are accepted, or
-            "cert-sha256:<hex>" of whole certificates; one that fits is enough.
+            "cert-sha256:<hex>" of whole certificates; one that fits is enough. With pins TLS is required.
         tls_engine: "ssl" (the standard library) or "openssl" (pyOpenSSL, with pcj[binding], which adds the channel
             binding tls-exporter and certificates with SRV-ID); None: the second, where it is installed.
 
@@ -256,6 +259,10 @@ class Config:
             kind, _, digest = pin.partition(":")
             if kind not in _PINS or len(digest) != 64 or not all(c in "0123456789abcdefABCDEF" for c in digest):
                 raise ConfigError(f"a pin is 'sha256:' or 'cert-sha256:' and 64 hexadecimal digits, not {pin!r}")
+        if self.pins and self.require_tls is False:
+            raise ConfigError(
+                "pins are of TLS; with require_tls=False there may be none, and nobody would look at them"
+            )
         for low, high in _ORDERED:
             if getattr(self, low) > getattr(self, high):
                 raise ConfigError(

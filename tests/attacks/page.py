@@ -37,7 +37,8 @@ through a real socket, in every run of the tests.
   but for one with the right certificate that offers PLAIN and nothing better, and never offered better to this broker.
   `sasl_mechanisms` without PLAIN, or `channel_binding="require"`, closes that too.
 - What arrives is one well-formed XML stream in UTF-8 without DTDs, entities, comments and processing instructions, or
-  the stream ends. Each bound is an option of `Config`; past it the stream ends, and memory stays where it was.
+  the stream ends. What grows has a bound, most of them options of `Config`; past it the stream ends, or is read no
+  further.
 - A reply counts only if it comes from whom was asked. What is inside a stanza never counts as part of the stream.
 - Every wait has a deadline. Whatever a server does, `connect()` returns or raises.
 - Passwords, and what they can be guessed from, are in no event, log, repr or error. Remote text is escaped and cut

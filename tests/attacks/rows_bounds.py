@@ -52,9 +52,11 @@ def by_name(size: int) -> str:
 
 
 def by_namespaces(size: int) -> str:
-    frame = f"<message {WHO} xmlns:long='urn:x:'/>"
-    listed = "".join(f" xmlns:p{number:02}='urn:x:{'u' * 100}'" for number in range(60))
-    return f"<message {WHO}{listed} xmlns:long='urn:x:{'u' * (size - len(frame) - len(listed))}'/>"
+    frame = f"<message {WHO} xmlns:last=''/>"
+    each = len(" xmlns:p00000=''") + 200
+    count, rest = divmod(size - len(frame), each)
+    listed = "".join(f" xmlns:p{number:05}='{'u' * 200}'" for number in range(count))
+    return f"<message {WHO}{listed} xmlns:last='{'u' * rest}'/>"
 
 
 def sized(make: Callable[[int], str], kind: Kind = CLIENT_KIND) -> Play:

@@ -257,6 +257,18 @@ AUTHENTICATION: Final = [
         came="success",
     ),
     Row(
+        number="33",
+        what="Somebody on the way has changed the list of log-in methods",
+        way=ways.script(scripts.altered("SCRAM-SHA-1", sent=("SCRAM-SHA-1", "SCRAM-SHA-256"))),
+        sentence="{at}: the list of log-in methods was altered on the way: by its hash in SCRAM-SHA-1 the server sent "
+        "another (XEP-0474).",
+        retry=FATAL,
+        phase=Phase.AUTHENTICATE,
+        event=Event.PCJ_AUTHFAIL,
+        expected="the hash of the lists that came",
+        came="another",
+    ),
+    Row(
         number="34",
         what="The server insists on log-ins that are bound to the TLS channel",
         way=ways.script(scripts.offers("SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS")),

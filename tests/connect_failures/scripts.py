@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Awaitable, Callable
 
+from pcj.sasl.scram import offer_hash
 from tests.shell.links import Wire
 
 DOMAIN = "example.org"
@@ -84,6 +86,19 @@ def sasl(condition: str, text: str = "", mechanism: str = "PLAIN") -> Play:
         said = f"<text>{text}</text>" if text else ""
         name, inside = ("failure", f"<{condition}/>{said}") if condition else ("success", "")
         wire.send(f"<{name} xmlns='{NAMESPACES['sasl']}'>{inside}</{name}>")
+
+    return play
+
+
+def altered(*names: str, sent: tuple[str, ...]) -> Play:
+    """A server that vouches for the mechanisms that it sent (XEP-0474), of which these came."""
+
+    async def play(wire: Wire) -> None:
+        await greeted(wire, mechanisms(*names))
+        _, _, text = (await wire.until("</auth>")).rpartition(">")[0].rpartition("</auth")[0].rpartition(">")
+        nonce = base64.b64decode(text).decode().rpartition("r=")[2]
+        said = f"r={nonce}theirs,s={base64.b64encode(b'salt').decode()},i=4096,h={offer_hash('sha1', sent, None)}"
+        wire.send(f"<challenge xmlns='{NAMESPACES['sasl']}'>{base64.b64encode(said.encode()).decode()}</challenge>")
 
     return play
 

@@ -333,6 +333,20 @@ def test_required_channel_binding_fails_where_there_is_none() -> None:
     run(main)
 
 
+def test_with_pins_tls_is_required_on_this_machine_too() -> None:
+    async def main() -> None:
+        async with server() as peer:
+            pins = ("sha256:" + "0" * 64,)
+            link = Broker(
+                LEGACY, "romeo@example.org/a", password=PASSWORD, host="127.0.0.1", port=peer.client_port, pins=pins
+            )
+            with pytest.raises(ConnectionFailed) as caught:
+                await link.connect()
+            assert caught.value.failure.phase is Phase.TLS
+
+    run(main)
+
+
 # ---- who we are
 
 
@@ -362,6 +376,12 @@ def test_anonymous_is_given_an_address_and_the_broker_follows() -> None:
         ({"password": None, "connection_type": LEGACY}, "LEGACY needs a password"),
         ({"password": None, "connection_type": JABBERD14_COMPONENT, "jid": COMPONENT}, "JABBERD14_COMPONENT needs a"),
         ({"channel_binding": "require", "sasl_mechanisms": ("SCRAM-SHA-1",)}, "needs a mechanism in -PLUS"),
+        ({"connection_type": LEGACY, "channel_binding": "require"}, "channel_binding='require' cannot be kept"),
+        ({"connection_type": LEGACY, "sasl_mechanisms": ("PLAIN",)}, "sasl_mechanisms cannot be kept"),
+        ({"channel_binding": "off", "sasl_mechanisms": ("SCRAM-SHA-1-PLUS",)}, "leaves nothing of sasl_mechanisms"),
+        ({"password": None, "sasl_mechanisms": ("ANONYMOUS",)}, "give the domain alone (example.org)"),
+        ({"pins": ("sha256:" + "0" * 64,), "require_tls": False}, "pins are of TLS"),
+        ({"client_certificate": ""}, "client_certificate must not be empty"),
         ({"channel_binding": "yes"}, "channel_binding must be 'prefer' or 'require' or 'off', not 'yes'"),
         ({"sasl_mechanisms": ("X-MADE-UP",)}, "pcj does not know X-MADE-UP; sasl_mechanisms may name EXTERNAL"),
     ],

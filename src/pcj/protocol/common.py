@@ -123,13 +123,18 @@ def require_id(negotiation: Negotiation, header: StreamHeader, what: str) -> Gen
 
 
 def check_password(config: Config) -> None:
-    """A link whose log-in is made from the password, and nothing else, needs one.
+    """A link whose log-in is made from the password, and nothing else, needs one; and what is SASL's is not for it.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, or an option asks for what this log-in cannot do.
     """
+    kind = config.connection_type
     if config.password is None:
-        raise ConfigError(f"{config.connection_type} needs a password")
+        raise ConfigError(f"{kind} needs a password")
+    if config.sasl_mechanisms is not None:
+        raise ConfigError(f"{kind} does not log in by SASL, so sasl_mechanisms cannot be kept")
+    if config.channel_binding == "require":
+        raise ConfigError(f"{kind} does not log in by SASL, so channel_binding='require' cannot be kept")
 
 
 def salted_digest(stream_id: str, secret: str) -> str:

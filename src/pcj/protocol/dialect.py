@@ -42,7 +42,7 @@ class Dialect:
         """
         if config.require_tls is not None:
             return config.require_tls
-        return self.tls_on_loopback or not loopback
+        return self.tls_on_loopback or not loopback or bool(config.pins)
 
     def tls_name(self, config: Config, host: str) -> str:
         """The name the certificate must bear: what the user set out to reach (RFC 6120 13.7.2), never what DNS said.

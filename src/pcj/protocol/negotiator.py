@@ -209,7 +209,7 @@ class Negotiator:
         if isinstance(self._wanted, StartTls):
             return self._proceed(self._refuse_leftover, "TLS")
         if isinstance(self._wanted, Compute | AskPassword):
-            if len(self._parser.leftover) > self._config.max_stanza_bytes:
+            if self._parser.leftover_bytes > self._config.max_stanza_bytes:
                 return self._fail(_too_much_early())
             return []
         return self._proceed(self._next)

@@ -33,7 +33,8 @@ def not_xmpp(first: bytes, error: ProtocolError) -> ProtocolError:
         return _wrong(message, error, f"TLS, {said}")
     if came.startswith(b"HTTP/") or came[:14].lower().startswith(_WEB_PAGE):
         return _wrong(f"the server speaks HTTP ({line}), not XMPP: this is not an XMPP port", error, line)
-    if not came.startswith(b"<"):
+    # Of what is longer than a bound only the end may be here.
+    if not came.startswith(b"<") and error.answer != "policy-violation":
         return _wrong(f"the server sent {line}: this is not an XMPP port", error, line)
     if error.expected == "<stream:stream>" and error.retry is None:
         error.retry = Retry.FATAL  # XML of another kind

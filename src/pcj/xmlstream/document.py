@@ -7,7 +7,15 @@ from typing import NoReturn
 
 from pcj.errors import ParseError, ProtocolError
 from pcj.stanza import Node
-from pcj.xmlstream.limits import WHITE_BYTES, check_prolog, not_well_formed, restricted, without_braces
+from pcj.xmlstream.limits import (
+    WHITE_BYTES,
+    check_prolog,
+    long_namespace,
+    not_well_formed,
+    restricted,
+    too_long_namespace,
+    without_braces,
+)
 
 __all__ = ["from_bytes"]
 
@@ -31,6 +39,8 @@ def from_bytes(data: bytes | str) -> Node:
         if not start:
             raise ParseError("there is no element in these bytes")
         check_prolog(start)
+        if long_namespace(start) >= 0:
+            raise too_long_namespace()
         # The factories are called only for what would be inserted.
         builder = ET.TreeBuilder(
             comment_factory=_comment, insert_comments=True, pi_factory=_instruction, insert_pis=True

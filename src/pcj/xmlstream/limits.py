@@ -18,6 +18,13 @@ from pcj.stanza import Node
 STREAM_TAG = f"{{{STREAMS}}}stream"
 QUOTED_BYTES: Final = 80
 """How much of what the peer sent an error quotes."""
+MAX_NAMESPACE_BYTES: Final = 512
+"""How long the value of a namespace declaration may be, as it is written.
+
+ElementTree writes the namespace anew into each name that it has not seen, so what a short name takes is up to the peer.
+The longest that the XEPs know has some hundred bytes."""
+MAX_NAMESPACES: Final = 64
+"""How many namespaces a stream header may declare: each new parser of the second gear declares them again."""
 WHITE_SPACE: Final = " \t\r\n"
 WHITE_BYTES: Final = b" \t\r\n"
 
@@ -82,6 +89,16 @@ def too_wide(bound: int) -> ProtocolError:
         answer="policy-violation",
         expected=f"at most {bound} attributes",
         came=f"> {bound} attributes",
+    )
+
+
+def too_long_namespace() -> ProtocolError:
+    """The same, of the length of a namespace."""
+    return ProtocolError(
+        f"the peer declared a namespace of more than {MAX_NAMESPACE_BYTES} bytes",
+        answer="policy-violation",
+        expected=f"at most {MAX_NAMESPACE_BYTES} bytes",
+        came=f"> {MAX_NAMESPACE_BYTES} bytes",
     )
 
 
@@ -276,8 +293,14 @@ def pull_parser(*more: Literal["start-ns"]) -> PullParser:
 
 # A tag, or CDATA, in which nothing is one.
 _MARKUP = re.compile(rb"""<!\[CDATA\[.*?(?:\]\]>|\Z)|<[^<>"']*(?:"[^<"]*"[^<>"']*|'[^<']*'[^<>"']*)*>""", re.DOTALL)
-_BRACED = re.compile(rb"""xmlns[^<>"']*(?:"[^<"]*\}|'[^<']*\})""")
-_ATTRIBUTE = re.compile(rb"""([^ \t\r\n=<>"']+)[ \t\r\n]*=[ \t\r\n]*(?:"[^"<]*"|'[^'<]*')""")
+# What declares a namespace, up to its value. White space must come before it: there is no other way to read the same
+# bytes, and so each is looked at a few times at the most, however often the peer repeats "xmlns" or "xmlns:".
+_DECLARES = rb"""xmlns(?<=[ \t\r\n]xmlns)(?::[^ \t\r\n=<>"']*)?[ \t\r\n]*=[ \t\r\n]*"""
+# What may be a namespace with a brace, or one that is too long; `_ATTRIBUTE` says whether it is.
+_BRACED = re.compile(_DECLARES + rb"""(?:"[^"<]*\}|'[^'<]*\})""")
+_LONG = re.compile(_DECLARES + rb"""(?:"[^"<]{%d}|'[^'<]{%d})""" % (MAX_NAMESPACE_BYTES + 1, MAX_NAMESPACE_BYTES + 1))
+# In a whole tag: the values one after another, so that none begins inside another, and before namespaces what it takes.
+_ATTRIBUTE = re.compile(rb"""(%b)?("[^"<]*"|'[^'<]*')""" % _DECLARES)
 
 
 def without_braces(data: bytes, *, in_cdata: bool = False) -> bytes:
@@ -304,8 +327,25 @@ def _mended(markup: re.Match[bytes]) -> bytes:
 
 
 def _mended_attribute(attribute: re.Match[bytes]) -> bytes:
-    text = attribute[0]
-    return text.replace(b"}", b"%7D") if attribute[1].partition(b":")[0] == b"xmlns" else text
+    return attribute[0] if attribute[1] is None else attribute[1] + attribute[2].replace(b"}", b"%7D")
+
+
+def long_namespace(data: bytes, *, in_cdata: bool = False) -> int:
+    """Where in `data` the first tag begins that declares a namespace of more than `MAX_NAMESPACE_BYTES`; -1: nowhere.
+
+    Args:
+        data: tags are whole in it. in_cdata: it begins inside CDATA.
+    """
+    if _LONG.search(data) is None:
+        return -1
+    start = data.find(b"]]>") if in_cdata else 0
+    for markup in _MARKUP.finditer(data, start) if start >= 0 else ():
+        tag = markup[0]
+        if not tag.startswith(b"<!"):
+            for attribute in _ATTRIBUTE.finditer(tag):
+                if attribute[1] is not None and len(attribute[2]) - 2 > MAX_NAMESPACE_BYTES:
+                    return markup.start()
+    return -1
 
 
 # What a stream may not hold, outside of CDATA.

@@ -6,6 +6,7 @@ when the negotiation decides what it means: bytes smuggled in before TLS stands 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -16,18 +17,21 @@ from pcj.stanza import Node
 from pcj.xmlstream.framing import STREAM_ERROR_TAG
 from pcj.xmlstream.limits import (
     DEFAULT_LIMITS,
+    MAX_NAMESPACE_BYTES,
+    MAX_NAMESPACES,
     QUOTED_BYTES,
     STREAM_TAG,
-    WHITE_BYTES,
     Forbidden,
     Limits,
     TagEnd,
     check_prolog,
     check_text,
+    long_namespace,
     not_well_formed,
     pull_parser,
     restricted,
     stream_in_stream,
+    too_long_namespace,
     too_much,
     too_wide,
     without_braces,
@@ -39,6 +43,8 @@ LARGEST_ELEMENTS: Final = 4
 """So many elements of the largest size may come in one stream before READY, or more that are smaller.
 
 Expat frees no name that it has seen, and stanzas that come early are kept; a negotiation takes a few thousand bytes."""
+
+_NOT_WHITE = re.compile(rb"[^ \t\r\n]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +116,11 @@ class NegotiatingParser:
         """The bytes that are not yet parsed."""
         return bytes(self._buffer)
 
+    @property
+    def leftover_bytes(self) -> int:
+        """How many these are."""
+        return len(self._buffer)
+
     def take_leftover(self) -> bytes:
         """The same, handed over to the next gear."""
         data = bytes(self._buffer)
@@ -138,6 +149,8 @@ class NegotiatingParser:
                 piece = self._piece()
                 if piece is None:
                     break
+                if len(piece) > MAX_NAMESPACE_BYTES and long_namespace(piece, in_cdata=in_cdata) >= 0:
+                    raise too_long_namespace()
                 self._fed = piece
                 self._parser.feed(without_braces(piece, in_cdata=in_cdata))
         except ProtocolError as error:
@@ -150,7 +163,8 @@ class NegotiatingParser:
         buffer = self._buffer
         if self._consumed == self._scanned == 0:
             # White space between elements and before the XML declaration means nothing (RFC 6120 4.6.1).
-            del buffer[: len(buffer) - len(buffer.lstrip(WHITE_BYTES))]
+            first = _NOT_WHITE.search(buffer)  # not `lstrip`, which copies all that is not asked for yet
+            del buffer[: len(buffer) if first is None else first.start()]
         if not self._begun and buffer and buffer != b"<" and not buffer.startswith(b"<?"):
             check_prolog(bytes(buffer[: QUOTED_BYTES + 1]))  # at once: a banner, of SSH say, may never hold a tag
         if self._tag_end is None:
@@ -213,6 +227,13 @@ class NegotiatingParser:
                     if self._root is None:
                         prefix, uri = value
                         self._namespaces[prefix] = uri
+                        if len(self._namespaces) > MAX_NAMESPACES:
+                            raise ProtocolError(
+                                f"the peer's stream header declares more than {MAX_NAMESPACES} namespaces",
+                                answer="policy-violation",
+                                expected=f"at most {MAX_NAMESPACES} namespaces",
+                                came=f"> {MAX_NAMESPACES} namespaces",
+                            )
                 else:
                     raise restricted("a comment" if event == "comment" else "a processing instruction")
         except SyntaxError as error:

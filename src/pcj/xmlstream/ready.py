@@ -20,6 +20,7 @@ from pcj.serialize import escape_value
 from pcj.stanza import Node
 from pcj.xmlstream.limits import (
     DEFAULT_LIMITS,
+    MAX_NAMESPACE_BYTES,
     QUOTED_BYTES,
     STREAM_TAG,
     WHITE_BYTES,
@@ -28,11 +29,13 @@ from pcj.xmlstream.limits import (
     TagEnd,
     check_text,
     from_fault,
+    long_namespace,
     not_well_formed,
     pull_parser,
     restricted,
     stream_in_stream,
     too_deep,
+    too_long_namespace,
     too_much,
     too_wide,
     without_braces,
@@ -51,6 +54,9 @@ NAME_BYTES: Final = 4
 
 BLOCK_BYTES: Final = 262_144
 """How much is parsed at a time; the bounds on elements and depth are looked at after each."""
+
+HELD_BYTES: Final = 1024
+"""Held pieces that are shorter are put together: a byte by itself takes what forty take together."""
 
 # A complete tag; see `TagEnd` for the same in parts. No character can be taken in two ways, so it takes linear time
 # without the possessive forms, which are wrong in Python 3.11 before 3.11.5.
@@ -101,6 +107,8 @@ class ReadyParser:
         self._block = min(limits.max_bytes, BLOCK_BYTES)
         # An element with more than `max_attributes` is a run without "<" of more than so many bytes (" a=''" is one).
         self._wide = 5 * limits.max_attributes
+        # No shorter is a tag that breaks this bound, or that on namespaces.
+        self._long = min(self._wide, MAX_NAMESPACE_BYTES)
         self._lifetime = min(REPRIME_BYTES, NAME_BYTES * limits.max_names)
         self.unusual = False  # inside an element, bytes are held, a new parser is due, or there is nothing to read
         self._held: list[bytes] = []  # not yet fed: text, or text and a part of a tag
@@ -108,6 +116,7 @@ class ReadyParser:
         self._tag_end: TagEnd | None = None  # of the tag in which the held bytes end, if they do
         self._pending = 0  # bytes fed since an element was last completed, those of _from included
         self._elements = 0  # elements begun since then
+        self._walked = 0  # how many of these there were when the depth was last looked at
         self._from = b"", 0  # what was fed when an element was last completed and another begun; its _elements
         self._prime()
 
@@ -126,9 +135,12 @@ class ReadyParser:
     def begun(self) -> str:
         """What has begun and is not complete, "<message>" for a sentence; "" where the last that came is complete."""
         if len(self._root):
-            return f"<{self._root[0].tag.rpartition('}')[2]:.64}>"
+            # No more of it is looked at than must be: this is asked for at each read that ends inside an element.
+            tag = self._root[0].tag
+            start = tag.find("}", 0, MAX_NAMESPACE_BYTES + 2) + 1
+            return f"<{tag[start : start + 64]}>"
         if self._held:
-            name = _NAME.match(b"".join(self._held)[:QUOTED_BYTES])
+            name = _NAME.match(self._held[0][:QUOTED_BYTES])
             return f"<{printable(name[1].decode('utf-8', 'replace'))}" if name is not None else "text between elements"
         return ""
 
@@ -192,7 +204,10 @@ class ReadyParser:
             self._tag_end = None
         else:  # more of the same text, or of the same tag
             if data:
-                self._held.append(data)
+                if self._held and len(self._held[-1]) < HELD_BYTES:
+                    self._held[-1] += data
+                else:
+                    self._held.append(data)
                 self._held_bytes += len(data)
             return b""
         self._set_held(data[end:])
@@ -249,6 +264,14 @@ class ReadyParser:
         kept = before.tail  # the user's, if any: what is there after the feed came from the peer
         if kept is not None:
             before.tail = None
+        refusal: ProtocolError | None = None
+        wide = False
+        if len(data) > self._long and _has_run(data, self._long):
+            at = long_namespace(data, in_cdata=self._forbidden.in_cdata)
+            if at >= 0:
+                data = data[:at]  # before expat makes names of it
+                refusal = too_long_namespace()
+            wide = len(data) > self._wide and _has_run(data, self._wide)
         parser = self._parser
         fed = data if b"}" not in data else without_braces(data, in_cdata=self._forbidden.in_cdata)
         parser.feed(fed)
@@ -256,8 +279,8 @@ class ReadyParser:
         elements = self._elements
         nodes: list[Node] = []
         events = parser.read_events()
-        if len(data) > self._wide and self._may_be_wide(data):
-            events = self._counted(events)
+        if wide or refusal is not None:
+            events = self._guarded(events, refusal)
         # All of `data` is parsed: what follows a complete element in the tree is the next that can be completed. By
         # identity, so that no element inside another is ever taken for one of the stream's.
         children = iter(root)
@@ -292,7 +315,7 @@ class ReadyParser:
                 del root[: len(nodes)]
             if expected is not None or self._pending:
                 self._open(expected, previous, elements, data, bool(nodes))
-            elif not self.closed and (not event or data[-1] != _GREATER):
+            elif (not event or data[-1] != _GREATER) and not self.closed:
                 # Between elements each tag is an event, but what expat waits for the end of: CDATA, and the forbidden.
                 Forbidden().check(data)
                 check_text(data.decode("utf-8", "replace"))
@@ -306,25 +329,22 @@ class ReadyParser:
             before.tail = kept
         self._until_due -= len(data)
         if self._until_due < 0:
-            # Not here: that no element is open says not that expat has nothing begun ("<!-- >"); `_step` sees it end.
-            self.unusual = True
+            # That no element is open says not that expat has nothing begun ("<!-- >"); else `_step` sees it end.
+            if expected is None and nodes and not self.unusual and b"<!" not in data and b"<?" not in data:
+                self._prime()
+            else:
+                self.unusual = True
         return nodes
 
-    def _may_be_wide(self, data: bytes) -> bool:
-        """Whether a tag in `data` is so long that it can have more than `max_attributes`; looks at few of its bytes."""
-        at, end, wide = 0, len(data) - self._wide, self._wide
-        while at < end:
-            at = data.rfind(b"<", at, at + wide) + 1
-            if not at:
-                return True
-        return False
-
-    def _counted(self, events: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    def _guarded(self, events: Iterator[tuple[str, Any]], refusal: ProtocolError | None) -> Iterator[tuple[str, Any]]:
+        """The events of tags that may break a bound; behind the last, the refusal of what was not parsed, if any."""
         bound = self._limits.max_attributes
         for event, element in events:
             if event == "start" and len(element.attrib) > bound:
                 raise too_wide(bound)
             yield event, element
+        if refusal is not None:
+            raise refusal
 
     def _open(self, node: Node | None, previous: Node, elements: int, data: bytes, completed: bool) -> None:
         """Look at the element that is still open, if any, at the text before it, and count its bytes."""
@@ -332,6 +352,7 @@ class ReadyParser:
         if node is None:
             self._pending = 0
             self._from = b"", 0
+            self._walked = 0
             self._forbidden = Forbidden()
             return
         self.unusual = True
@@ -339,13 +360,16 @@ class ReadyParser:
         if completed:
             self._pending = len(data)
             self._from = data, elements
+            self._walked = 0
         else:
             self._pending += len(data)
         text, previous.tail = previous.tail, None
         check_text(text)
         if node.tag == STREAM_TAG:
             raise stream_in_stream()
-        if elements > self._small:
+        if elements > self._small and (elements >= 2 * self._walked or elements > self._limits.max_elements):
+            # Depth only where twice as many came: each is walked over twice, however small the pieces that come.
+            self._walked = elements
             self._check_size(node, elements)
 
     def _check_size(self, node: Node, elements: int) -> None:
@@ -365,6 +389,16 @@ class ReadyParser:
         self.unusual = True
         self._root.clear()
         self._set_held(b"")
+
+
+def _has_run(data: bytes, length: int) -> bool:
+    """Whether there may be more than `length` bytes without "<"; True if there are. Looks at few of the bytes."""
+    at, end = 0, len(data) - length
+    while at < end:
+        at = data.rfind(b"<", at, at + length) + 1
+        if not at:
+            return True
+    return False
 
 
 def _rename(node: Node, content: str) -> None:

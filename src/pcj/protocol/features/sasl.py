@@ -104,7 +104,10 @@ def _about_binding(condition: str, choice: Choice) -> str:
             "; or it knows log-ins that are bound to TLS, and they were not in the list that came: somebody between "
             "has taken them out, or its settings are at odds, and channel_binding='off' does without"
         )
-    return f"; or its TLS session is not ours ({flag.removeprefix('p=')}), since somebody stands between"
+    guessed = ""
+    if choice.channel.binding_types is None:
+        guessed = ", or because it cannot do this kind of binding (it does not say): channel_binding='off' does without"
+    return f"; or its TLS session is not ours ({flag.removeprefix('p=')}), since somebody stands between{guessed}"
 
 
 def _negotiate(negotiation: Negotiation, progress: Progress, features: Node) -> Generator[Step, Any, None]:
@@ -262,6 +265,14 @@ def check_credentials(config: Config) -> None:
         raise ConfigError(
             "there is nothing to log in with: give a password, or a client_certificate (for EXTERNAL), or "
             "sasl_mechanisms=('ANONYMOUS',)"
+        )
+    bound = [mechanism.guard is Guard.BOUND for mechanism in usable]
+    if config.channel_binding == "off" and all(bound):
+        raise ConfigError("channel_binding='off' leaves nothing of sasl_mechanisms, which are all in -PLUS")
+    if config.account.local is not None and all(mechanism is ANONYMOUS for mechanism in usable):
+        raise ConfigError(
+            "with ANONYMOUS the server says who we are: give the domain alone "
+            f"({config.account.domain}), not {config.jid!r}"
         )
     if config.channel_binding == "require" and all(
         mechanism.need is Need.PASSWORD and mechanism.guard is not Guard.BOUND for mechanism in usable
