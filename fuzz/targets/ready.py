@@ -57,9 +57,12 @@ def one_input(data: bytes) -> None:
     if any(failure is not None for _, failure, _ in reads):
         reads = [_read(pieces, header, limits, late=True) for pieces in ways]
     whole = reads[0]
+    # How deep an open element is, is looked at when its elements have doubled, and at its end: that may be yet to come.
+    deep = any(failure is not None and "levels" in failure for _, failure, _ in reads)
     for nodes, failure, closed in reads[1:]:
         # Of several faults in what comes together, which is told depends on what is looked at first.
-        assert (nodes, failure is None, closed) == (whole[0], whole[1] is None, whole[2]), "the pieces tell"
+        fails = deep or failure is not None
+        assert (nodes, fails, closed) == (whole[0], deep or whole[1] is not None, whole[2]), "the pieces tell"
     if b"}" not in body:
         _compare(body, header, whole)
 
@@ -67,7 +70,7 @@ def one_input(data: bytes) -> None:
 def _read(
     pieces: Iterable[bytes], header: Header, limits: Limits, *, late: bool = False
 ) -> tuple[list[Shape], str | None, bool]:
-    """The nodes, the failure's answer, and whether the stream was closed.
+    """The nodes, what the failure says, and whether the stream was closed.
 
     With `late` there is a failure, which may be a while in coming: expat, fed a comment or an instruction in parts (it
     has ">" in it), looks at it again only when as much has come once more.
@@ -104,7 +107,7 @@ def _read(
         for more in (b"<message/>", b"", b"> <a", b"/></stream:stream>"):
             assert parser.feed(more) == [], "something came after the end"
         assert parser.failure is failure
-    return shapes, None if parser.failure is None else parser.failure.answer, parser.closed
+    return shapes, None if parser.failure is None else str(parser.failure), parser.closed
 
 
 def _compare(body: bytes, header: Header, read: tuple[list[Shape], str | None, bool]) -> None:
