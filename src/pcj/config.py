@@ -219,7 +219,7 @@ class Config:
     max_depth: int = 256
     max_elements: int = 65_536
     max_attributes: int = 256
-    max_names: int = 32_768
+    max_names: int = 262_144
     stanza_timeout: float = 60.0
     max_outbound_bytes: int = 262_144
     queue_max_nodes: int = 10_000

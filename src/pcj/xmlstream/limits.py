@@ -43,7 +43,7 @@ class Limits:
     max_depth: int = 256
     max_elements: int = 65_536
     max_attributes: int = 256
-    max_names: int = 32_768
+    max_names: int = 262_144
 
 
 DEFAULT_LIMITS: Final = Limits()
