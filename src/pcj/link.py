@@ -181,7 +181,7 @@ class Link:
         self.state = State.HALTED
         self._wish += 1
         self.retry_at = None
-        self._login.forget()
+        self._login.memory.forget()
         connection, self.connection = self.connection, None
         if connection is not None:
             self._owner.unsent(connection.take_unsent())

@@ -57,19 +57,16 @@ class Login:
         source = self._source
         if not callable(source):
             return Supplied(error=ProtocolError("there is no function that supplies the password", retry=Retry.FATAL))
-        if self._running is not None and not self._running.done():
+        if self._running is not None:
             what = "the function that supplies the password was asked before and has not returned since"
             return Supplied(error=ProtocolError(what, retry=Retry.SLOW))
         try:
             if _is_coroutine_function(source):
                 return Supplied(await _awaited(source()))
             running = self._running = _in_thread(source)
-            try:
-                # Shielded: whoever stops waiting does not stop the thread.
-                supplied = await asyncio.shield(asyncio.wrap_future(running))
-            finally:
-                if running.done():
-                    self._running = None  # it holds the password
+            running.add_done_callback(self._returned)
+            # Shielded: whoever stops waiting does not stop the thread.
+            supplied = await asyncio.shield(asyncio.wrap_future(running))
             return _failed(supplied.error) if supplied.error is not None else Supplied(await _awaited(supplied.value))
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
@@ -79,11 +76,9 @@ class Login:
         except Exception as error:
             return _failed(error)
 
-    def forget(self) -> None:
-        """Let go of all that could stand for the password, at the end."""
-        self.memory.forget()
-        if self._running is not None and self._running.done():
-            self._running = None
+    def _returned(self, running: Future[Supplied]) -> None:
+        """In its thread: it is over, and what it holds is the password."""
+        self._running = None
 
 
 def _failed(error: BaseException) -> Supplied:

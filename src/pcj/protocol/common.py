@@ -34,8 +34,6 @@ __all__ = [
 ]
 
 FEATURES = f"{{{STREAMS}}}features"
-#: Log-ins that show the password itself.
-_SHOWING: Final = ("PLAIN", "plaintext")
 NO_SENTENCES: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -88,13 +86,17 @@ def unexpected(node: Node, expected: str) -> ProtocolError:
     )
 
 
-def warn_of_listeners(negotiation: Negotiation, what: str) -> Generator[Step, Any, None]:
-    """Say it where a secret, or what it can be guessed from, is about to leave the machine in the clear."""
+def warn_of_listeners(negotiation: Negotiation, what: str, *, shown: bool = False) -> Generator[Step, Any, None]:
+    """Say it where a secret is about to be sent to whoever listens, or to a server that nobody has verified.
+
+    Args:
+        what: the log-in, for the sentence. shown: whether the password itself is in it, or what it can be guessed from.
+    """
     if negotiation.loopback:
         return
     tls = negotiation.tls
     if tls is None or not (tls.verified or negotiation.config.pins):
-        shows = "the password itself" if what in _SHOWING else "what the password can be guessed from"
+        shows = "the password itself" if shown else "what the password can be guessed from"
         to = "whoever listens on the way: there is no TLS on this link"
         if tls is not None:
             to = "whoever answers, since the server's certificate is not verified"

@@ -38,7 +38,7 @@ def negotiate(negotiation: Negotiation) -> Program:
     header = yield from open_secured(negotiation)
     mechanism = "plaintext" if config.plaintext else "digest"
     yield Publish(Event.PCJ_AUTHNEGOTIATE, detail={"mechanism": mechanism})
-    yield from warn_of_listeners(negotiation, mechanism)
+    yield from warn_of_listeners(negotiation, mechanism, shown=config.plaintext)
     resource = config.wanted_resource or f"pcj-{negotiation.token()[:10]}"
     query = ET.Element(_QUERY)
     fields = {"username": config.login}

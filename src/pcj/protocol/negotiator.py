@@ -136,9 +136,6 @@ class Negotiator:
     Args:
         config, dialect: what to negotiate. token: makes an unguessable ASCII token. loopback: whether the connection
             stays on this machine. memory: of the broker's log-ins before; a new one for a broker's first.
-
-    Attributes:
-        secrets: what a server may repeat and nobody else may see: the password, and each credential that was sent.
     """
 
     def __init__(
@@ -176,7 +173,8 @@ class Negotiator:
         self._header: StreamHeader | None = None
         self._header_sent = False
         self._early: list[Node] = []
-        self.secrets = secrets_of(config)
+        # What a server may repeat and nobody else may see: the password, and each credential that was sent.
+        self._secrets = secrets_of(config)
         self._heard = bytearray()  # the last that came, to see whether any of them was repeated
         self._actions: list[Action] = []
         self._now = 0.0
@@ -248,7 +246,7 @@ class Negotiator:
             return self._fail(ProtocolError(what, expected="a str", came=type(password).__name__, retry=Retry.FATAL))
         forms = forms_of(password)
         self._negotiation.memory.supplied(forms)
-        self.secrets |= forms
+        self._secrets |= forms
         return self._advance(password)
 
     def failed(self, error: ProtocolError, now: float) -> list[Action]:
@@ -331,7 +329,7 @@ class Negotiator:
                     if step.first:
                         self._refuse_leftover("our log-in")
                     data = serialize(step.node, self._negotiation.xmlns)
-                    self.secrets.update(credentials(step.node, secret=step.secret))
+                    self._secrets.update(credentials(step.node, secret=step.secret))
                     self._actions.append(Write(data))
                     self._actions.append(Fire(Event.PCJ_NODESENT, redacted(step.node, secret=step.secret)))
                 elif isinstance(step, Receive):
@@ -412,8 +410,8 @@ class Negotiator:
         if item is not None and item.tag == STREAM_ERROR_TAG:
             error = stream_error_received(item, self._config.account, component=self._negotiation.component)
             error.expected = self._expected()
-            scrub(error, repeated(self.secrets, self._heard))
-            item = scrubbed(item, self.secrets)
+            scrub(error, repeated(self._secrets, self._heard))
+            item = scrubbed(item, self._secrets)
             # After a *NEGOTIATE the phase's own event follows; before it this one stands alone (event-order C3).
             self._actions.append(Fire(Event.STREAM_ERROR, item, error, {"phase": str(self.phase)}))
             raise error
@@ -432,7 +430,7 @@ class Negotiator:
         sender = header.attributes.get("from")
         if sender is not None and not self._negotiation.component and not same_address(sender, self._domain):
             what = f"the server's header is from {sender!r:.100}, not from {self._domain!r}"
-            self._actions.append(Fire(Event.WARNING, detail={"what": shown(what, self.secrets)}))
+            self._actions.append(Fire(Event.WARNING, detail={"what": shown(what, self._secrets)}))
 
     def _publish(self, step: Publish) -> None:
         if step.event in _PHASES:
@@ -485,7 +483,7 @@ class Negotiator:
         self._deadline = None
         if phase is Phase.AUTHENTICATE:
             self._negotiation.memory.forget()
-        scrub(error, repeated(self.secrets, self._heard))
+        scrub(error, repeated(self._secrets, self._heard))
         if not (phase is Phase.STREAM and isinstance(error, StreamErrorReceived)):  # that was fired as it came
             self._actions.append(Fire(_FAILURES.get(phase, Event.STREAM_ERROR), None, error, {"phase": str(phase)}))
         # A stream error is never answered with one (RFC 6120 4.9.1.1).

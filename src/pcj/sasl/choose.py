@@ -52,8 +52,8 @@ _NO_BINDINGS: Final[Mapping[str, bytes]] = MappingProxyType({})
 # (RFC 5802 6.1) below TLS 1.3, tls-exporter (RFC 9266 4.2) from there on. A TLS session has but one of the two first.
 _USUAL_TYPES: Final = ("tls-unique", "tls-exporter")
 
-#: Of types that only a server's certificate is bound by: whoever has stolen its key can be in between.
-_LESSER_TYPES: Final = frozenset({"tls-server-end-point"})
+#: It binds to the server's certificate alone: whoever has stolen its key can be in between.
+_LEAST_TYPE: Final = "tls-server-end-point"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,10 +114,10 @@ def choose(offered: Sequence[str], terms: Terms) -> Choice | None:
         The choice, or None; then `refusal` says why.
     """
     names = set(offered) - terms.refused  # linear in a list of any length
-    prospect = _prospect(offered, terms)
+    outlook = _outlook(offered, terms)
     for mechanism in _ordered(terms.allowed):
-        if mechanism.name in names and not _objection(mechanism, terms, prospect):
-            return _with_channel(mechanism, offered, terms, prospect)
+        if mechanism.name in names and not _objection(mechanism, terms, outlook):
+            return _with_channel(mechanism, offered, terms, outlook)
     return None
 
 
@@ -131,8 +131,8 @@ def refusal(offered: Sequence[str], terms: Terms) -> str:
         Sentences of bounded length; what the server wrote is escaped.
     """
     names = list(dict.fromkeys(offered))
-    prospect = _prospect(offered, terms)
-    ours = [each.name for each in _ordered(terms.allowed) if not _objection(each, terms, prospect)]
+    outlook = _outlook(offered, terms)
+    ours = [each.name for each in _ordered(terms.allowed) if not _objection(each, terms, outlook)]
     what = f"offers {_list_remote(names)}" if names else "offers no SASL mechanism"
     sentences = [f"The server {what}; we allow {_join(ours) or 'none that can be used here'}."]
     for mechanism in MECHANISMS:
@@ -142,7 +142,7 @@ def refusal(offered: Sequence[str], terms: Terms) -> str:
             sentences.append(f"{mechanism.name} is not among the mechanisms you allow.")
         elif terms.allowed is None and mechanism is ANONYMOUS:
             sentences.append("ANONYMOUS is used only where sasl_mechanisms names it.")
-        elif objection := _objection(mechanism, terms, prospect):
+        elif objection := _objection(mechanism, terms, outlook):
             sentences.append(objection)
     return " ".join(sentences)
 
@@ -169,7 +169,7 @@ class _Outlook:
     kind: str = ""  #: the best common type
 
 
-def _prospect(offered: Sequence[str], terms: Terms) -> _Outlook:
+def _outlook(offered: Sequence[str], terms: Terms) -> _Outlook:
     """Look at the server's lists once, for all that hangs on them (RFC 5802 6, XEP-0440 3)."""
     pinned = terms.allowed is not None and not any(name.endswith(PLUS) for name in terms.allowed)
     if terms.channel_binding == "off" or not terms.secure or pinned:
@@ -194,7 +194,7 @@ def _objection(mechanism: Mechanism, terms: Terms, outlook: _Outlook) -> str:
         return f"{name} needs a name and a password."
     if guard is Guard.BOUND and not terms.secure:
         return f"{name} is bound to the TLS session, and there is none."
-    if guard is Guard.BOUND and outlook.prospect is not _Prospect.COMMON and outlook.prospect is not _Prospect.STRIPPED:
+    if guard is Guard.BOUND and outlook.prospect not in (_Prospect.COMMON, _Prospect.STRIPPED):
         return f"{name} is bound to the TLS session, {_why_unbound(terms)}."
     if need is Need.PASSWORD and outlook.prospect is _Prospect.STRIPPED:
         # XEP-0440 3: SHOULD abort; and what shows the password above all.
@@ -249,7 +249,7 @@ def _with_channel(mechanism: Mechanism, offered: Sequence[str], terms: Terms, ou
         )
     # Where more was had before, the server must see that its list was altered ("y"), or prove that it was not.
     less = terms.floor is Guard.BOUND and flag == "n"
-    less = less or (kind in _LESSER_TYPES and terms.floor_type not in ("", *_LESSER_TYPES))
+    less = less or (kind == _LEAST_TYPE and terms.floor_type not in ("", _LEAST_TYPE))
     channel = Channel(flag, data, tuple(offered), terms.binding_types, vouched=scram and less)
     return Choice(mechanism, channel, warning)
 

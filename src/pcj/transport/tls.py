@@ -242,6 +242,7 @@ class TlsEngine:
             first = self._first[:FIRST_BYTES]
             raise self._fail(tls_errors.handshake(error, self._both_names, first, self._peer)) from error
         self.facts = self._accept()
+        self._first = b""  # of no more use, and there are thousands of links
         return True
 
     def _accept(self) -> TlsFacts:

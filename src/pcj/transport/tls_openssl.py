@@ -35,6 +35,12 @@ _TAKEN_BYTES: Final = 65_536
 _OTHER_NAME: Final = 62  # X509_V_ERR_HOSTNAME_MISMATCH
 _OTHER_ADDRESS: Final = 64  # X509_V_ERR_IP_ADDRESS_MISMATCH
 
+#: The kinds of private key that it can use.
+_KEYS: Final = (
+    *(rsa.RSAPrivateKey, dsa.DSAPrivateKey, ec.EllipticCurvePrivateKey),
+    *(ed25519.Ed25519PrivateKey, ed448.Ed448PrivateKey),
+)
+
 #: OpenSSL's words for X509_V_ERR_*, which pyOpenSSL does not hand out.
 _MESSAGES: Final = {
     2: "unable to get issuer certificate",
@@ -135,9 +141,7 @@ def _load_certificate(context: SSL.Context, path: str) -> None:
     try:
         leaf, *others = x509.load_pem_x509_certificates(pem)
         key = load_pem_private_key(pem, None)
-        if not isinstance(
-            key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
-        ) and not isinstance(key, dsa.DSAPrivateKey):
+        if not isinstance(key, _KEYS):
             raise TypeError(f"a key of type {type(key).__name__}")
         context.use_certificate(leaf)
         for other in others:

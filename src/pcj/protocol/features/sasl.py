@@ -107,7 +107,7 @@ def _about_binding(condition: str, choice: Choice) -> str:
     guessed = ""
     if choice.channel.binding_types is None:
         guessed = ", or because it cannot do this kind of binding (it does not say): channel_binding='off' does without"
-    return f"; or its TLS session is not ours ({flag.removeprefix('p=')}), since somebody stands between{guessed}"
+    return f"; or its TLS session is not ours ({_binding(choice)}), since somebody stands between{guessed}"
 
 
 def _negotiate(negotiation: Negotiation, progress: Progress, features: Node) -> Generator[Step, Any, None]:
@@ -129,7 +129,7 @@ def _negotiate(negotiation: Negotiation, progress: Progress, features: Node) -> 
         if choice.warning:
             yield Publish(Event.WARNING, detail={"what": choice.warning})
         if mechanism.guard in (Guard.SHOWN, Guard.GUESSABLE):
-            yield from warn_of_listeners(negotiation, mechanism.name)
+            yield from warn_of_listeners(negotiation, mechanism.name, shown=mechanism.guard is Guard.SHOWN)
         failure = yield from _exchange(negotiation, choice)
         if failure is None:
             break
@@ -143,8 +143,7 @@ def _negotiate(negotiation: Negotiation, progress: Progress, features: Node) -> 
         detail = {"condition": failure.condition, "mechanism": mechanism.name, "next": another.mechanism.name}
         yield Publish(Event.AUTHRETRY, detail=detail)
         choice = another
-    binding = str(_detail(choice).get("binding", ""))
-    negotiation.memory.accepted(mechanism.guard, binding, secured=negotiation.tls is not None)
+    negotiation.memory.accepted(mechanism.guard, _binding(choice), secured=negotiation.tls is not None)
     yield Publish(Event.PCJ_AUTHSUCCESS, detail=_detail(choice))
 
 
@@ -171,9 +170,14 @@ def _terms(negotiation: Negotiation, features: Node) -> Terms:
 def _detail(choice: Choice) -> dict[str, object]:
     """What AUTHNEGOTIATE and AUTHSUCCESS say."""
     detail: dict[str, object] = {"mechanism": choice.mechanism.name}
-    if choice.mechanism.guard is Guard.BOUND:
-        detail["binding"] = choice.channel.flag.removeprefix("p=")
+    if binding := _binding(choice):
+        detail["binding"] = binding
     return detail
+
+
+def _binding(choice: Choice) -> str:
+    """The type of channel binding, or ""."""
+    return choice.channel.flag.removeprefix("p=") if choice.mechanism.guard is Guard.BOUND else ""
 
 
 def _authzid(negotiation: Negotiation) -> str:
