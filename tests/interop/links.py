@@ -291,12 +291,29 @@ async def let_go(link: Watched) -> None:
     ejabberd takes a component off its table only after it has answered our closing tag, and sends part of what is for
     its successor there until then. The kernel tells nobody of another process's sockets: it has to be asked.
     """
-    port = f":{link.broker.config.port:04X}"
-    ours = {f":{int(str(status.detail['local']).rpartition(':')[2]):04X}" for status in link.all(Event.PCJ_CONNECTED)}
-    while any(local.endswith(port) and remote[-5:] in ours for local, remote in _connections()):  # noqa: ASYNC110
+    port = _hexadecimal(link.broker.config.port)
+    # A port of ours towards another address (a relay) says nothing of the server: the kernel may give it to two.
+    direct = [status.detail for status in link.all(Event.PCJ_CONNECTED) if _port(status.detail["address"]) == port]
+    ours = {_port(detail["local"]) for detail in direct}
+    while any(local.endswith(port) and remote[-5:] in ours - _held() for local, remote in _connections()):  # noqa: ASYNC110
         await asyncio.sleep(0.002)
     if link.broker in _at_jabberd2:
         _occupy_the_descriptor(link.broker.config)
+
+
+def _hexadecimal(port: int) -> str:
+    """A port as /proc/net/tcp writes it."""
+    return f":{port:04X}"
+
+
+def _port(address: object) -> str:
+    """The port of an address as an event names it."""
+    return _hexadecimal(int(str(address).rpartition(":")[2]))
+
+
+def _held() -> set[str]:
+    """The ports of the connections that occupy descriptors: one that has gone may have had the same before."""
+    return {_hexadecimal(each.getsockname()[1]) for each in _occupied}
 
 
 def _connections() -> Iterator[tuple[str, str]]:
