@@ -10,9 +10,10 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from pcj.backpressure import Backpressure
 from pcj.config import XMPP, Config, PasswordSource
 from pcj.dispatch import ANY, Dispatcher, Handler, Subscription
-from pcj.errors import ConfigError, FilterError, NodeError, PcjError, UsageError
+from pcj.errors import ConfigError, FilterError, NodeError, PcjError, QueueError, UsageError
 from pcj.establishment import token
 from pcj.events import Event, Status
 from pcj.explain import State, explain
@@ -24,7 +25,7 @@ from pcj.owners import LinkOwner
 from pcj.protocol import dialect_of
 from pcj.protocol.order import Order
 from pcj.protocol.steps import Session
-from pcj.queue import Receipt
+from pcj.queue import Entry, Receipt
 from pcj.requester import Requester
 from pcj.stanza import Node
 
@@ -40,12 +41,10 @@ def _is_told(config: Config) -> bool:
     return config.connection_type == XMPP and (by_certificate or bool({"EXTERNAL", "ANONYMOUS"}.intersection(names)))
 
 
-HandlerT = TypeVar("HandlerT", bound=Callable[[Status], Any])
+#: Ends behind which held requests are not sent either.
+_FOR_GOOD = ("shutdown", "halt")
 
-#: How many times `inbound_backlog` may wait while requests are pending, whose replies must still be read.
-_BACKLOG_FACTOR = 10
-#: How many statuses may wait then in any case: more than one read can bring.
-_PENDING_BACKLOG = 10_000
+HandlerT = TypeVar("HandlerT", bound=Callable[[Status], Any])
 
 
 class Broker:
@@ -99,12 +98,13 @@ class Broker:
             config.inbound_backlog,
             name=config.alias or str(self._account),
         )
-        self._dispatcher.on_relief = self._check_backlog
         if config.debug:
             self._dispatcher.follower = partial(
                 _log_event, config.alias or str(self._account), Order(self._dialect.name)
             )
         self._requester = Requester(self._dispatcher, config.max_pending_requests)
+        self._backpressure = Backpressure(config, self._dispatcher, self._requester, lambda: self._link.connection)
+        self._dispatcher.on_relief = self._backpressure.check
         self._filters = Filters(self._filter_failed)
         self._outbox = Outbox(config, self._dialect, self._dispatcher)
         self._outbox.on_given_up = self._requester.fail_given_up
@@ -114,12 +114,18 @@ class Broker:
         owner = LinkOwner(
             session_begins=self._session_begins,
             receive=self._receive,
+            receive_early=self._inbound.receive_early,
             written=self._outbox.written,
-            unsent=self._outbox.take_back,
+            unsent=self._unsent,
+            session_suspended=self._session_suspended,
+            proved=self._outbox.settle,
+            management=self._outbox.management,
+            resumption=self._outbox.resumption,
+            prepare=self._outbox.open,
             session_ended=self._session_ended,
             link_ended=self._link_ended,
         )
-        self._link = Link(config, self._dialect, self._dispatcher, owner)
+        self._link = Link(config, self._dialect, self._dispatcher, owner, self._outbox.ledger)
         self._inbound.stream_error = self._link.stream_error
         self._inbound.secrets = self._link.secrets
 
@@ -173,8 +179,10 @@ class Broker:
             failure=link.failure,
             held=self._outbox.held,
             shut=link.shut,
-            waiting=self._dispatcher.backlog if connection is not None and connection.paused else 0,
+            waiting=self._dispatcher.backlog if self._backpressure.paused else 0,
             retry_in=retry_in,
+            outward=connection.outbound[0] if connection is not None and connection.ready else 0,
+            session_for=link.session_for,
         )
 
     # ---- the link
@@ -202,9 +210,31 @@ class Broker:
     async def shutdown(self) -> None:
         """Send what is under way, close the stream, wait for the server's close, disconnect. Held nodes stay queued.
 
-        It takes at most twice `Config.close_timeout`. Without a link it only says so; twice does nothing.
+        It takes at most twice `Config.close_timeout`. Without a link it only says so; twice does nothing. A durable
+        queue is on disk then, and free for another process.
+
+        Raises:
+            QueueError: the link was shut down, and not all could be written to disk.
         """
         await self._link.shutdown()
+        if self._link.idle:
+            await self._outbox.shelf.leave(self._config.close_timeout)
+
+    async def suspend(self) -> None:
+        """Leave without closing the stream, and let the next process go on with the session (XEP-0198 5).
+
+        The state of the session and the nodes that the server is not known to have stay in the durable queue: a broker
+        with the same options that connects within `resume_seconds` (or what the server allows) resumes the session, so
+        that nothing is lost or repeated. Requests that wait for a reply fail.
+
+        Raises:
+            UsageError: there is no durable queue, or no session that could be resumed; nothing was changed.
+            QueueError: the link was left, and not all could be written to disk.
+        """
+        if not self._outbox.shelf.opened:
+            raise UsageError("a session can be handed over by a durable queue only: say queue='a path'")
+        await self._link.suspend()
+        await self._outbox.shelf.hand_over(self._config.close_timeout)
 
     def halt(self) -> None:
         """Cut the connection now and for good; requests fail, nothing more can be output."""
@@ -225,20 +255,44 @@ class Broker:
 
     # ---- nodes out
 
-    def output(self, node: Node) -> Receipt:
+    def output(self, node: Node, *, ttl: float | None = None, on_doubt: str | None = None) -> Receipt:
         """Send a node, or hold it while the link is not READY (`purge_queue`, `Config.on_ready`).
 
         It is taken as it is now; later changes to it do not show. A component's stanza without `from` goes out from the
-        component itself, an IQ without `id` gets one.
+        component itself, an IQ or a message without `id` gets one.
+
+        Args:
+            node: the node. ttl: seconds after which it is given up if it still waits; at most `queue_max_age`.
+            on_doubt: what happens with this node if its session ends before the server is known to have it, in place of
+                `Config.on_doubt`: "hold", "resend" (with the same id) or "drop".
 
         Returns:
-            What becomes of it.
+            What becomes of it; `await receipt.acked()` waits until the server has it.
 
         Raises:
             NodeError: it cannot be sent, or would make the server end the link. QueueFull: too much waits.
-            UsageError: the broker was halted. Nothing was sent or changed in any of these cases.
+            QueueError: the durable queue cannot be used. ConfigError: ttl or on_doubt make no sense. UsageError: the
+            broker was halted. Nothing was sent or changed in any of these cases.
         """
-        return self._outbox.give(self._outbox.entry(node))
+        return self._outbox.give(self._outbox.entry(node, ttl=ttl, on_doubt=on_doubt))
+
+    def withdraw(self, receipt: Receipt) -> bool:
+        """Take back a node that still waits; its receipt is then "dropped".
+
+        Returns:
+            Whether it did; what was written cannot be taken back.
+        """
+        return self._outbox.withdraw(receipt, "it was withdrawn", "withdrawn")
+
+    async def drain(self) -> None:
+        """Wait while much waits to be sent (more than `high_water_nodes`): until half of that is out.
+
+        Whoever sends without an end awaits this now and then, and so never goes faster than the network.
+
+        Raises:
+            ConnectionFailed, UsageError: the link has ended for good, or does meanwhile: nothing goes out any more.
+        """
+        await self._outbox.drain(lambda: self._link.ended)
 
     def purge_queue(self) -> int:
         """Send all held nodes, in order.
@@ -273,13 +327,14 @@ class Broker:
         if not seconds > 0:
             raise ConfigError(f"timeout must be greater than 0, not {seconds!r}")
         made = None if isinstance(node, Node) and node.get("id") else token()
-        entry = self._outbox.entry(node, identity=made)
+        # To ask once more what nobody waits for would be no use: its asker is told when the session ends.
+        entry = self._outbox.entry(node, identity=made, on_doubt="drop", durable=False)
         if node.tag.endswith("iq") and node.get("type") in ("result", "error"):
             raise NodeError(f"an iq of type {node.get('type')!r} is itself a reply: nobody answers it (RFC 6120 8.2.3)")
 
         def start() -> None:
             self._outbox.tell(Event.PCJ_RTS_START, entry)
-            self._outbox.give(entry)
+            self._outbox.give(entry, durable=False)
 
         def send() -> None:
             # A handler of RTS_START that outputs comes behind it, and cannot take the room that was found for it.
@@ -289,7 +344,7 @@ class Broker:
         kind = node.tag.rpartition("}")[2]
         future = self._requester.ask(identity, node.get("to"), kind, seconds, event, entry.receipt, send)
         future.add_done_callback(lambda done: done.cancelled() or done.exception())  # RTS_FAIL tells of it anyhow
-        self._check_backlog()  # reading may have been paused; the reply must be read
+        self._backpressure.check()  # reading may have been paused; the reply must be read
         return future
 
     # ---- nodes in
@@ -390,28 +445,54 @@ class Broker:
     # ---- what the link tells
 
     def _session_begins(self, session: Session) -> None:
+        connection = self._link.connection
+        if connection is None:
+            return
         self._inbound.begin(session.jid, session.envelope)
-        self._outbox.begin(self._link.connection, session.envelope, session.jid, session.limits)
-        self._check_backlog()  # handlers may still be at work on what came before
-        if self._config.on_ready == "send":
-            # Before READY is told, so that what its handlers output goes behind it; no byte leaves until then.
-            self._outbox.purge()
+        self._outbox.begin(connection, session)
+        self._backpressure.check()  # handlers may still be at work on what came before
+        # Before READY is told, so that what its handlers output goes behind it; no byte leaves until then.
+        self._outbox.send_at_ready(queued=self._config.on_ready == "send")
 
-    def _receive(self, nodes: list[Node]) -> None:
+    def _receive(self, nodes: list[Node], size: int) -> None:
+        dispatcher = self._dispatcher
+        dispatcher.weigh(size, len(nodes))
         self._inbound.receive(nodes)
-        if self._dispatcher.backlog >= self._config.inbound_backlog:
-            self._check_backlog()
+        dispatcher.weight = 0
+        if dispatcher.backlog:
+            self._backpressure.check()
 
-    def _session_ended(self, reason: str) -> None:
+    def _unsent(self, entries: list[Entry], refused: bool) -> None:
+        self._outbox.take_back(entries, refused=refused)
+        if self._outbox.deafness():
+            what = "the server answers none of the pings that would prove what it has: nothing is proved from now on"
+            self._dispatcher.fire(Event.WARNING, detail={"what": f"{what} (acks='off' asks for none)"})
+
+    def _session_suspended(self) -> None:
+        self._backpressure.end()
+        self._outbox.suspend()
+
+    def _session_ended(self, reason: str, kept: bool) -> None:
         self._inbound.end()
+        self._backpressure.end()
+        if kept:
+            self._outbox.hand_over()
         if reason == "halt":
             self._outbox.halt()
-        self._outbox.end()
-        self._requester.fail_all(reason, sent_only=reason == "drop")
+        if not kept:
+            self._outbox.end(for_good=reason == "halt")
+        if reason == "halt":
+            try:
+                self._outbox.shelf.close()
+            except QueueError as error:  # the end of the link is told all the same
+                self._dispatcher.fire(Event.WARNING, None, error, {"what": f"the durable queue was left: {error}"})
+        self._requester.fail_all(reason, sent_only=reason not in _FOR_GOOD)
 
     def _link_ended(self, error: PcjError) -> None:
         if self._link.state is State.HALTED:
             self._dispatcher.close()
+
+        self._outbox.link_ended(error)
 
         def tell() -> None:
             for waiter in list(self._waiters):
@@ -420,24 +501,6 @@ class Broker:
             self._dispatcher.end_iterators()
 
         self._dispatcher.after(tell)  # what was fired before the end is still waited for
-
-    def _check_backlog(self) -> None:
-        """Read no more while coroutine handlers cannot keep up, but never wait for a reply without reading (A11)."""
-        connection = self._link.connection
-        if connection is None:
-            return
-        bound = self._config.inbound_backlog
-        pending = len(self._requester) > 0
-        if pending:
-            bound = max(bound * _BACKLOG_FACTOR, _PENDING_BACKLOG)
-        if self._dispatcher.backlog >= bound:
-            if connection.pause_reading():
-                waiting = f"{self._dispatcher.backlog} statuses wait for coroutine handlers: nothing is read until then"
-                self._dispatcher.fire(Event.WARNING, detail={"what": waiting})
-            if self._dispatcher.backlog >= max(bound * _BACKLOG_FACTOR, _PENDING_BACKLOG):
-                connection.give_up()  # we closed, and the peer goes on and on
-        elif pending or self._dispatcher.backlog <= bound // 2:
-            connection.resume_reading()
 
     def _filter_failed(self, event: str, expression: str, error: FilterError) -> None:
         self._dispatcher.report(f"the filter {event!r} ({expression})", error)

@@ -36,6 +36,9 @@ _CHOICES: Final = {
     "bind_option": ("log", "default"),
     "channel_binding": ("prefer", "require", "off"),
     "tls_engine": ("ssl", "openssl"),
+    "on_doubt": ("hold", "resend", "drop"),
+    "acks": ("auto", "off"),
+    "ack_on": ("handled", "received"),
 }
 #: May be left out, but not empty.
 _NOT_EMPTY: Final = (
@@ -136,7 +139,16 @@ class Config:
         auto_reconnect: connect again after a failure that can pass. reconnect_delay, reconnect_delay_max: the first and
             the longest delay; each is drawn at random between 0 and the current bound. reconnect_reset: how long READY
             must have lasted before the delay starts small again.
-        on_ready: "hold" (queued nodes wait for `purge_queue`) or "send". queue: "memory".
+        on_ready: "hold" (queued nodes wait for `purge_queue`) or "send". on_doubt: what happens with a node that was
+            written when its session ended without a proof that the server has it: "hold" (back to the queue, for
+            `purge_queue`), "resend" (sent again at READY, with the same id) or "drop" (named and forgotten); None:
+            "resend" where `on_ready` is "send", else "hold". queue: "memory", or the path of a durable queue.
+        acks: "auto" has every node proved, by stream management (XEP-0198) where the server has it, else by barriers
+            (a ping whose answer shows that all before it was read); "off" does without.
+        stream_management: use XEP-0198 where the server has it. resume_seconds: how long a lost session is to wait for
+            us (with `auto_reconnect` or a durable queue); the server may say less. ack_on: a stanza of the peer's is
+            handled once every handler has returned ("handled") or at once ("received"). ack_every_nodes,
+            ack_every_seconds: how many nodes may go out, and how much time may pass, before a proof is asked for.
         answer_ping: answer XEP-0199 pings. unhandled_iq: "error" answers an IQ get or set that nobody handles
             (RFC 6120 8.2.3), "ignore" does not. A subscriber of PCJ_NODERECEIVED by name counts as one who answers
             every one of them; of "*", or `wait_for`, does not.
@@ -146,6 +158,9 @@ class Config:
         resolve_timeout, connect_timeout (per host, all its addresses), tls_timeout, stream_timeout,
         authenticate_timeout, bind_timeout, session_timeout: of each phase. close_timeout: for the peer to close after
         we did. request_timeout: the default of `return_to_sender`.
+        silence_timeout: how long nothing may come from the peer before it is asked whether it lives (and how long we
+            may be silent; where the server says less, XEP-0478, that counts). probe_timeout: how long the answer to
+            that, or a proof that was asked for, may take.
 
     Bounds
         max_stanza_bytes, max_depth, max_elements: of one top-level element from the peer. max_attributes: of each of
@@ -155,8 +170,12 @@ class Config:
         says less (XEP-0478), that counts.
         queue_max_nodes, queue_max_bytes, queue_max_age: of the outbound queue. max_pending_requests: unanswered
         requests. max_redirects: how often in a row the server may send us on to another host; 0: never.
+        max_unacked_nodes, max_unacked_bytes: of nodes that are written and not proved; past either the next wait.
+        max_doubts: how often the server may end the stream in error while a node is unproved, before that node is given
+            up as the cause. high_water_nodes: nodes that wait to be sent, from which on `drain` waits.
         inbound_backlog: statuses waiting for all coroutine handlers together, and for each iterator; each may hold a
         stanza of `max_stanza_bytes`, so that whoever serves strangers slowly should make one of them small.
+        inbound_max_bytes: of the stanzas that wait for coroutine handlers; past it nothing is read.
         max_auto_replies: answers of pcj's own (to pings, and to requests that nobody handles) that may wait because the
             network takes no more; past it requests stay unanswered.
         write_high_water: bytes handed to the transport and not yet taken by the network, past which nodes stay queued.
@@ -200,7 +219,14 @@ class Config:
     reconnect_delay_max: float = 300.0
     reconnect_reset: float = 30.0
     on_ready: str = "hold"
+    on_doubt: str | None = None
     queue: str = "memory"
+    acks: str = "auto"
+    stream_management: bool = True
+    resume_seconds: float = 600.0
+    ack_on: str = "handled"
+    ack_every_nodes: int = 100
+    ack_every_seconds: float = 1.0
     answer_ping: bool = True
     unhandled_iq: str = "error"
     check_output: bool = True
@@ -214,6 +240,8 @@ class Config:
     session_timeout: float = 30.0
     close_timeout: float = 5.0
     request_timeout: float = 60.0
+    silence_timeout: float = 60.0
+    probe_timeout: float = 20.0
 
     max_stanza_bytes: int = 1_048_576
     max_depth: int = 256
@@ -227,7 +255,12 @@ class Config:
     queue_max_age: float = 86_400.0
     max_pending_requests: int = 10_000
     max_redirects: int = 5
+    max_unacked_nodes: int = 10_000
+    max_unacked_bytes: int = 16_777_216
+    max_doubts: int = 2
+    high_water_nodes: int = 1_000
     inbound_backlog: int = 1_000
+    inbound_max_bytes: int = 67_108_864
     max_auto_replies: int = 100
     write_high_water: int = 1_048_576
 
@@ -253,8 +286,8 @@ class Config:
             value = getattr(self, name)
             if value is not None and value not in allowed:
                 raise ConfigError(f"{name} must be {' or '.join(map(repr, allowed))}, not {value!r}")
-        if self.queue != "memory":
-            raise ConfigError(f"queue must be 'memory', not {self.queue!r}: this version has no durable queue")
+        if not self.queue or "\0" in self.queue:
+            raise ConfigError(f"queue must be 'memory' or the path of a file, not {self.queue!r}")
         for pin in self.pins:
             kind, _, digest = pin.partition(":")
             if kind not in _PINS or len(digest) != 64 or not all(c in "0123456789abcdefABCDEF" for c in digest):
@@ -293,6 +326,16 @@ class Config:
     def wanted_resource(self) -> str | None:
         """The resource to ask for: `resource`, else the one in `jid`, else None."""
         return self.resource if self.resource is not None else self.account.resource
+
+    @property
+    def wanted_on_doubt(self) -> str:
+        """`on_doubt`, or what follows from `on_ready`."""
+        return self.on_doubt or ("resend" if self.on_ready == "send" else "hold")
+
+    @property
+    def resumes(self) -> bool:
+        """Whether a session that lost its link can be wanted again: by this process, or by the next."""
+        return self.auto_reconnect or self.queue != "memory"
 
     @property
     def login(self) -> str:

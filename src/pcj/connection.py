@@ -16,16 +16,19 @@ from pcj.errors import Phase, ProtocolError
 from pcj.establishment import Establishment
 from pcj.events import NO_DETAIL, Event
 from pcj.login import Login
+from pcj.outflow import Outflow
 from pcj.owners import Owner
 from pcj.protocol import Dialect
 from pcj.protocol.actions import Established, Failed, Fire
-from pcj.queue import Entry, Receipt, ReceiptState, WriteBuffer
+from pcj.protocol.management import Management
+from pcj.queue import Entry, Ledger, Receipt
 from pcj.stanza import Node
 from pcj.stanza_clock import StanzaClock, too_slow
 from pcj.transport.names import is_local_name
 from pcj.transport.resolve import Endpoint
 from pcj.transport.tls import TlsError
 from pcj.transport.wire import Wire
+from pcj.watch import Watch
 from pcj.xmlstream import ReadyParser, limits_of
 from pcj.xmlstream.framing import STREAM_CLOSE, stream_error
 
@@ -48,10 +51,14 @@ class Connection(asyncio.Protocol):
     Args:
         owner: whom to tell. config, dialect: what to negotiate. tls_name: the name the certificate must bear.
         login: what to log in with; by default the config's password, and no memory.
-        endpoint: what it was connected to; by default what the user named.
+        endpoint: what it was connected to; by default what the user named. ledger: where what is written waits for its
+            proof; by default one of its own, which asks for none. management: gives a session that is to be resumed,
+            and how many of our stanzas in it are unproved.
 
     Attributes:
         address: of the server, "192.0.2.7:5222". where: the same, behind the host's name if it has one.
+        farewell: gives what goes out before our closing tag (XEP-0198 4: the last count of what was handled).
+        failed_by_peer: the peer ended the stream with an error. given_up: it left our questions unanswered.
     """
 
     def __init__(
@@ -63,6 +70,8 @@ class Connection(asyncio.Protocol):
         tls_name: str,
         login: Login | None = None,
         endpoint: Endpoint | None = None,
+        ledger: Ledger | None = None,
+        management: Callable[[], tuple[Management | None, int]] = lambda: (None, 0),
     ) -> None:
         self._owner: Owner | None = owner
         self._config = config
@@ -76,14 +85,28 @@ class Connection(asyncio.Protocol):
         self._parser: ReadyParser | None = None
         self._clock = StanzaClock(config.stanza_timeout, self._too_slow)
         self._state = State.NEW
-        self._outbound = WriteBuffer()
-        self._flush_scheduled = False
-        self._paused = False
-        self._dispatching = False
-        self._flushing = False
+        if ledger is None:
+            ledger = Ledger(config.max_unacked_nodes, config.max_unacked_bytes, config.ack_every_nodes)
+            ledger.enabled = False
+        self._ledger = ledger
+        self._management = management
+        self._outflow = Outflow(self, ledger, config.write_high_water, config.ack_every_seconds)
+        self._watch = Watch(
+            config,
+            self._outflow,
+            ledger,
+            transmit=self.transmit,
+            dead=self.lose,
+            tell=self._tell_probe,
+            slow=lambda: self._wire is not None and self._wire.throttled,
+        )
+        self.farewell: Callable[[], bytes] | None = None
+        self.failed_by_peer = False  # it reads no more
+        self.given_up = False
         self._close_sent = False
-        self._unread = False  # the peer ended the stream: what waits it would not read
+        self._patience: asyncio.TimerHandle | None = None  # how long our closing tag waits for a proof
         self._peer_closed = False
+        self._unfinished = 0  # bytes of stanzas that nobody was told of yet: one may come in many reads
         self._before_close: list[Callable[[], None]] = []
         self._error: BaseException | None = None
         self._socket_error: BaseException | None = None
@@ -106,6 +129,7 @@ class Connection(asyncio.Protocol):
         self._fire(Event.PCJ_CONNECTED, detail={"address": wire.address, "local": wire.local})
         if self._state is not State.NEGOTIATING:
             return  # a handler ended it
+        management, outstanding = self._management()
         self._establishment = Establishment(
             self,
             wire,
@@ -116,6 +140,8 @@ class Connection(asyncio.Protocol):
             where=self.where,
             endpoint=self._endpoint,
             login=self._login,
+            management=management,
+            outstanding=outstanding,
         )
         self._establishment.start()
 
@@ -124,6 +150,7 @@ class Connection(asyncio.Protocol):
         wire = self._wire
         if wire is None:
             return
+        self._watch.heard(len(data))
         try:
             data = wire.receive(data)
         except ProtocolError as error:
@@ -147,7 +174,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """The socket is gone: the one end of this connection."""
         self._cancel_timer()
-        self._clock.cancel()
+        self._stop()
         if self._owner is None:
             return
         self._close_sent = True  # nothing can be sent any more
@@ -168,12 +195,13 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The network takes no more for now: nodes stay queued (design 6)."""
-        self._paused = True
+        self._outflow.pause()
 
     def resume_writing(self) -> None:
         """It does again."""
-        self._paused = False
-        self._flush()
+        self._outflow.unpause()
+        self._watch.resume()
+        self._outflow.flush()
 
     # ---- what the owner calls
 
@@ -206,26 +234,70 @@ class Connection(asyncio.Protocol):
         return self._endpoint.source == "fallback" and is_local_name(self._config.account.ascii_domain)
 
     @property
+    def broken(self) -> bool:
+        """Whether it ended, or ends, without a close of the stream by either side."""
+        return self._socket_error is not None
+
+    @property
     def phase(self) -> str:
         """The phase of the negotiation, or "" outside one."""
         return self._establishment.phase if self._establishment is not None else ""
 
     @property
     def outbound(self) -> tuple[int, int]:
-        """(nodes, bytes) that wait because the network takes no more."""
-        return len(self._outbound), self._outbound.size
+        """(nodes, bytes) that wait because the network, or the ledger, takes no more."""
+        return self._outflow.waiting
+
+    @property
+    def outflow(self) -> Outflow:
+        """What goes out."""
+        return self._outflow
 
     def send(self, entry: Entry) -> None:
         """Send a node: with all others of this turn of the loop, in one write."""
-        self._outbound.append(entry)
-        if not self._dispatching and not self._flush_scheduled:
-            self._flush_scheduled = True
-            self._loop.call_soon(self._flush)
+        self._outflow.send(entry)
 
     def flush(self) -> None:
         """Send what waits now, and not at the end of this turn of the loop."""
-        if not self._flushing:
-            self._flush()
+        self._outflow.flush_now()
+
+    @property
+    def watch(self) -> Watch:
+        """What is asked of the peer, and owed to it."""
+        return self._watch
+
+    def _tell_probe(self, silence: float, by: str) -> None:
+        self._fire(Event.PROBE, detail={"silence": round(silence, 3), "by": by})
+
+    def answered(self, place: int) -> None:
+        """A proof of all up to `place` came: there is room for more."""
+        self._watch.answered(place)
+        if self._state is State.CLOSING and not len(self._ledger):
+            self._outflow.flush_now()  # then our closing tag may go
+        elif not self._outflow.dispatching:
+            self._outflow.schedule()
+
+    def lose(self, error: ProtocolError) -> None:
+        """The peer is gone, or no more to be trusted: cut the connection without a closing tag, as if it had broken."""
+        if self._state is not State.READY:
+            return
+        self._error = self._socket_error = error
+        self._closing()
+        self._close_sent = self.given_up = True
+        self._outflow.stopped = True
+        if self._wire is not None:
+            self._wire.abort()
+
+    def leave(self) -> None:
+        """Go without a closing tag, so that the session can be resumed (XEP-0198 5)."""
+        self._outflow.closing = True
+        self._outflow.flush_now()
+        if self.farewell is not None:
+            self.transmit(self.farewell())
+        self._closing()
+        self._close_sent = True
+        self._outflow.stopped = True
+        self._drop()
 
     @property
     def paused(self) -> bool:
@@ -238,17 +310,24 @@ class Connection(asyncio.Protocol):
         if self._wire is None or self._state is not State.READY or not self._wire.pause_reading():
             return False
         self._clock.stand()
+        self._watch.stand()
         return True
 
     def resume_reading(self) -> None:
         """Go on reading."""
         if self._wire is not None:
             self._clock.go_on()
+            self._watch.go_on()
             self._wire.resume_reading()
 
     def hold(self) -> None:
         """Send no more nodes: the peer has ended the stream with an error, and would not read them."""
-        self._unread = True
+        self.failed_by_peer = True
+        self._outflow.stopped = True
+
+    def refuse(self, error: ProtocolError) -> None:
+        """The peer broke the rules in what its nodes say."""
+        self._broken(error)
 
     def close(self, then: Callable[[], None] | None = None, *, flush: bool = True) -> None:
         """End the stream in good order: what waits goes out, then our closing tag; the peer's is waited for.
@@ -268,7 +347,7 @@ class Connection(asyncio.Protocol):
                 self._send_close()
             return
         negotiating = self._state is not State.READY
-        self._state = State.CLOSING
+        self._closing()
         self.resume_reading()  # else the peer's close would not be seen
         self._set_timer(self._loop.time() + self._config.close_timeout)
         if negotiating:
@@ -277,8 +356,9 @@ class Connection(asyncio.Protocol):
             self._drop()
         elif not flush:
             self._send_close()
-        elif not self._flushing:  # else the flush that is under way does it
-            self._flush()
+        else:
+            self._outflow.closing = True
+            self._outflow.flush_now()  # a flush that is under way does it
 
     def abort(self) -> None:
         """Cut the connection now, without a word to the peer or the owner."""
@@ -287,9 +367,22 @@ class Connection(asyncio.Protocol):
         self._state = State.ENDED
         self._before_close.clear()
         self._cancel_timer()
-        self._clock.cancel()
+        self._stop()
         if self._wire is not None:
             self._wire.abort()
+
+    def _closing(self) -> None:
+        """From now on the end is waited for, and nothing is asked any more: no ping goes behind our closing tag."""
+        self._state = State.CLOSING
+        self._watch.end()
+
+    def _stop(self) -> None:
+        """No more timers."""
+        self._clock.cancel()
+        self._outflow.end()
+        if self._patience is not None:
+            self._patience.cancel()
+        self._watch.end()
 
     # ---- bytes in
 
@@ -301,16 +394,18 @@ class Connection(asyncio.Protocol):
             return
         owner = self._owner
         nodes = parser.feed(data)
+        self._unfinished += len(data)
         if parser.unusual or self._clock.since is not None:
             self._clock.look(parser.begun, bool(nodes))
         if nodes and owner is not None:
-            self._dispatching = True
+            outflow = self._outflow
+            outflow.dispatching = True
             try:
-                owner.receive(nodes)
+                size, self._unfinished = self._unfinished, 0
+                owner.receive(nodes, size)
             finally:
-                self._dispatching = False
-            if self._outbound:
-                self._flush()
+                outflow.dispatching = False
+            outflow.flush()
         if parser.failure is not None:
             self._broken(parser.failure)
         elif parser.closed and not self._peer_closed:
@@ -341,12 +436,13 @@ class Connection(asyncio.Protocol):
         if self._state is State.READY:
             if not clean:
                 self._error = ConnectionResetError("the server closed the connection without closing the stream")
+                self._outflow.stopped = True
                 self._socket_error = self._error
-                self._state = State.CLOSING
+                self._closing()
                 self._close_sent = True  # nothing can be sent any more
                 self._drop()
                 return
-            self._state = State.CLOSING
+            self._closing()
             self._send_close()
         elif clean:
             self._send_close()  # what still waits the peer would not read
@@ -358,63 +454,67 @@ class Connection(asyncio.Protocol):
             negotiation.fail(error)
         elif self._state is State.READY:
             self._error = error
-            self._state = State.CLOSING
+            self._closing()
             if isinstance(error, TlsError):
                 self._socket_error = error
                 self._close_sent = True  # there is nothing left to send it in
             else:
                 self._fire(Event.STREAM_ERROR, error=error, detail={"phase": str(Phase.READY)})
-                self._send_close(error.answer)
+                self._send_close(error.answer, error.application)
             self._drop()
         else:
             self._drop()
 
-    # ---- bytes out
+    # ---- bytes out (outflow.Writer)
 
-    def _transmit(self, data: bytes) -> bool:
+    def transmit(self, data: bytes) -> bool:
         """Write; False where it can no longer be done."""
+        self._watch.sent()
         return self._wire is not None and self._wire.send(data)
 
-    def _flush(self) -> None:
-        """One write for all that waits, while the network takes it."""
-        self._flush_scheduled = False
-        if self._paused or self._close_sent or self._unread:
-            return
-        outbound = self._outbound
-        if outbound:
-            # In parts, where there is much: so that a pause of the transport is seen in time.
-            entries = outbound.take(self._config.write_high_water)
-            if not self._transmit(b"".join([entry.data for entry in entries])):
-                outbound.put_back(entries)
-                if self._wire is not None and self._wire.fault is not None:
-                    self._broken(self._wire.fault)
-                return
-            for entry in entries:
-                entry.receipt.state = ReceiptState.WRITTEN
-            owner = self._owner
-            if owner is not None and owner.wants(Event.PCJ_NODESENT):
-                self._flushing = True
-                try:
-                    for entry in entries:
-                        owner.written(entry)
-                finally:
-                    self._flushing = False
-            if outbound and not self._paused and not self._flush_scheduled:
-                self._flush_scheduled = True
-                self._loop.call_soon(self._flush)
-        if self._state is State.CLOSING and not outbound:
+    def unwritable(self) -> None:
+        """A write failed."""
+        if self._wire is not None and self._wire.fault is not None:
+            self._broken(self._wire.fault)
+
+    def emptied(self) -> None:
+        """All that waited is out: then our closing tag may go."""
+        if self._state is State.CLOSING and not self._close_sent and not self._waits_for_proof():
             self._send_close()
 
-    def _send_close(self, condition: str | None = None) -> None:
+    def _waits_for_proof(self) -> bool:
+        """Whether our closing tag waits until the server has shown what it has; it could cross the server's own."""
+        if self._patience is None:
+            if self.failed_by_peer or not self._outflow.ask():
+                return False
+            self._patience = self._loop.call_later(self._config.close_timeout / 2, self._send_close)
+        return len(self._ledger) > 0
+
+    def wants(self, event: str) -> bool:
+        """Whether anybody hears of an event."""
+        return self._owner is not None and self._owner.wants(event)
+
+    def written(self, entry: Entry) -> None:
+        """A node is out."""
+        if self._owner is not None:
+            self._owner.written(entry)
+
+    def _send_close(self, condition: str | None = None, application: bytes = b"") -> None:
         """Our closing tag, behind a stream error if one is due; never before a header of ours, never twice."""
         if self._close_sent:
             return
         self._close_sent = True
-        error = stream_error(condition) if condition is not None else b""
+        self._outflow.stopped = True
+        self._outflow.prover = None
+        if self._patience is not None:
+            self._patience.cancel()
+        before = stream_error(condition, application) if condition is not None else b""
+        if self.farewell is not None and condition is None:
+            before = self.farewell()
         due = self._header_sent and not (self._wire is not None and self._wire.handshaking)
         if due and self._wire is not None and not self._wire.closing:
             # Handed over, whatever the network makes of it: the order of events does not hang on its timing (C3).
-            self._transmit(error + STREAM_CLOSE)
+            self.transmit(before + STREAM_CLOSE)
             self._fire(Event.PCJ_STREAMEND)
         self._settle_close()
         if self._peer_closed or not due:
@@ -458,7 +558,7 @@ class Connection(asyncio.Protocol):
     def failed(self, action: Failed) -> None:
         """The negotiation is over."""
         self._error = action.error
-        self._state = State.CLOSING
+        self._closing()
         owner = self._owner
         again = owner.negotiation_failed(action.error, action.phase) if owner is not None else False
         if not again:
@@ -475,18 +575,17 @@ class Connection(asyncio.Protocol):
         self._state = State.READY
         owner = self._owner
         if owner is not None:
-            self._dispatching = True  # what is sent here goes out when all have heard of READY
+            outflow = self._outflow
+            outflow.dispatching = True  # what is sent here goes out when all have heard of READY
             try:
                 owner.connection_ready(action.session)
                 if action.early and self._owner is not None:
-                    owner.receive(list(action.early))
+                    owner.receive_early(list(action.early))
             finally:
-                self._dispatching = False
+                outflow.dispatching = False
         if action.leftover and self._state in (State.READY, State.CLOSING):
             self._read(action.leftover)
-        if self._outbound and not self._flush_scheduled:
-            self._flush_scheduled = True
-            self._loop.call_soon(self._flush)
+        self._outflow.schedule()
 
     # ---- time and the end
 
@@ -523,11 +622,11 @@ class Connection(asyncio.Protocol):
 
     def withdraw(self, receipt: Receipt) -> Entry | None:
         """Take back a node that still waits here; None if it does not."""
-        return self._outbound.withdraw(receipt)
+        return self._outflow.withdraw(receipt)
 
     def take_unsent(self) -> list[Entry]:
         """The nodes that never reached the network, in order; they are the owner's again."""
-        return self._outbound.take_all()
+        return self._outflow.take_all()
 
     def _fire(
         self,

@@ -16,9 +16,10 @@ from typing import Any, Final, TypeAlias
 
 from pcj.errors import ConfigError
 from pcj.events import NO_DETAIL, Event, Status
+from pcj.handled import Handled
 from pcj.stanza import Node
 
-__all__ = ["ANY", "Dispatcher", "Handler", "Subscription"]
+__all__ = ["ANY", "STANZA_BYTES", "Dispatcher", "Handler", "Subscription"]
 
 log = logging.getLogger("pcj")
 
@@ -26,6 +27,13 @@ log = logging.getLogger("pcj")
 ANY: Final = "*"
 
 Handler: TypeAlias = Callable[[Status], Any] | Callable[[Status], Awaitable[Any]]
+
+#: What a small stanza and its status take in memory besides the stanza's bytes, about: 780 for a message without body.
+STANZA_BYTES: Final = 800
+
+#: A stanza of the peer's that is not done yet: where it is counted, which may not be where later ones are, and its
+#: number.
+_Held: TypeAlias = tuple[Handled, int]
 
 
 class Subscription:
@@ -41,7 +49,7 @@ class Subscription:
             getattr(handler, "__call__", None)  # noqa: B004 - an object whose __call__ is a coroutine function
         )
         self._dispatcher = dispatcher
-        self._backlog: deque[Status] = deque()
+        self._backlog: deque[tuple[Status, int, _Held | None]] = deque()  # with what each weighs
         self._task: asyncio.Task[None] | None = None  # which works off the backlog
 
     def __repr__(self) -> str:
@@ -53,33 +61,34 @@ class Subscription:
         dispatcher.remove(self)
         self.handler = _deaf  # a dispatch that is under way goes on over the list it began with
         self.is_coroutine = False
-        if self._backlog:
-            dispatcher.backlog -= len(self._backlog)
-            self._backlog.clear()
+        if self._empty():
             dispatcher.relieved()
 
     def enqueue(self, status: Status) -> None:
         """Hand a status to the coroutine handler's task."""
         dispatcher = self._dispatcher
-        if self._task is None:
-            # First of all: without a running loop it raises, and nothing may be left behind then.
-            loop = asyncio.get_running_loop()
-            self._backlog.append(status)
-            dispatcher.backlog += 1
+        task = self._task
+        # First of all: without a running loop it raises, and nothing may be left behind then.
+        loop = asyncio.get_running_loop() if task is None else None
+        weight, held = dispatcher.weight, dispatcher.held
+        if held is not None:
+            held[0].hold(held[1])
+        self._backlog.append((status, weight, held))
+        dispatcher.backlog += 1
+        dispatcher.backlog_bytes += weight
+        if loop is not None:
             self._task = task = loop.create_task(self._work(), name=f"pcj handler of {self.event}")
             dispatcher.tasks.add(task)
             task.add_done_callback(self._done)
-        else:
-            self._backlog.append(status)
-            dispatcher.backlog += 1
 
     async def _work(self) -> None:
         dispatcher = self._dispatcher
         handler = self.handler
         try:
             while self._backlog:
-                status = self._backlog.popleft()
+                status, weight, held = self._backlog.popleft()
                 dispatcher.backlog -= 1
+                dispatcher.backlog_bytes -= weight
                 try:
                     await handler(status)
                 except asyncio.CancelledError as error:
@@ -88,6 +97,9 @@ class Subscription:
                     dispatcher.report(self, error, status)  # something else was, which the handler awaited
                 except Exception as error:
                     dispatcher.report(self, error, status)
+                finally:
+                    if held is not None:
+                        held[0].release(held[1])
                 dispatcher.relieved()
             self._task = None
         except GeneratorExit:  # the loop is gone, and with it whoever could be told
@@ -110,11 +122,21 @@ class Subscription:
         self._dispatcher.relieved()
 
     def _drop(self) -> int:
-        """Let go of what waits; how many."""
-        dropped = len(self._backlog)
-        self._dispatcher.backlog -= dropped
-        self._backlog.clear()
+        """The task is over: let go of what waits; how many."""
         self._task = None
+        return self._empty()
+
+    def _empty(self) -> int:
+        """Let go of what waits; how many. Nobody else will handle it, so that it counts as handled."""
+        dispatcher = self._dispatcher
+        dropped = 0
+        while self._backlog:
+            _, weight, held = self._backlog.popleft()
+            dropped += 1
+            dispatcher.backlog -= 1
+            dispatcher.backlog_bytes -= weight
+            if held is not None:
+                held[0].release(held[1])
         return dropped
 
 
@@ -122,11 +144,14 @@ def _deaf(status: Status) -> None:
     """The handler of a subscription that was cancelled."""
 
 
-def _cancel_all(references: list[weakref.ref[Subscription]]) -> None:
+def _cancel_all(references: list[weakref.ref[Subscription]], reader: weakref.ref[_Reader]) -> None:
+    held = reader()  # first: it may live in its subscriptions only
     for reference in references:
         subscription = reference()
         if subscription is not None:
             subscription.cancel()
+    if held is not None:
+        held.let_go()
 
 
 def is_cancelled() -> bool:
@@ -143,7 +168,12 @@ class Dispatcher:
         name: whose events they are, for the log.
 
     Attributes:
-        backlog: statuses that wait for coroutine handlers, all together. on_relief: called when that has shrunk.
+        backlog: statuses that wait for coroutine handlers, all together. backlog_bytes: what they weigh. on_relief:
+            called when that has shrunk.
+        weight: what each status weighs that comes to wait from now on; `weigh` sets it, and 0 is for what is no stanza.
+        tracker, mark: where the peer's stanzas are counted, and the number of the one that is being told of; 0: none.
+            Whoever sets the mark holds the stanza meanwhile. What handlers fire in turn does not bear it.
+        held: the same of the status that handlers are being told of, or None.
         interest: the subscriptions of each event, to be read: who has none costs nothing.
         context: what every status says besides its own detail (attempt, session).
         follower: hears of every event before anybody else, or None.
@@ -156,6 +186,11 @@ class Dispatcher:
         self.interest: dict[str, list[Subscription]] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         self.backlog = 0
+        self.backlog_bytes = 0
+        self.weight = 0
+        self.tracker: Handled | None = None
+        self.mark = 0
+        self.held: _Held | None = None
         self.on_relief: Callable[[], None] | None = None
         self.context: Mapping[str, object] = NO_DETAIL
         self.follower: Callable[[Status], None] | None = None
@@ -213,6 +248,9 @@ class Dispatcher:
             return None
         context = self.context
         status = Status(event, self._clock(), seq, node, error, {**context, **detail} if detail else context)
+        if self.mark:
+            self._fire_marked(status)
+            return status
         waiting = self._waiting
         if self._busy or waiting:  # what a KeyboardInterrupt left behind comes first
             waiting.append(status)
@@ -227,6 +265,43 @@ class Dispatcher:
         if waiting:
             self._tell_waiting()
         return status
+
+    def _fire_marked(self, status: Status) -> None:
+        """As `fire`, for a status of a stanza that is counted; see `mark`."""
+        mark, tracker = self.mark, self.tracker
+        if tracker is None:
+            raise RuntimeError("a mark without a tracker: nothing says what it counts")
+        self.mark = 0  # for what is fired meanwhile
+        try:
+            if self._busy or self._waiting:
+                tracker.hold(mark)
+
+                def tell() -> None:
+                    try:
+                        self._tell_held(status, (tracker, mark))
+                    finally:
+                        tracker.release(mark)
+
+                self._waiting.append(tell)
+                if not self._busy:
+                    self._tell_waiting()
+                return
+            self._busy = True
+            try:
+                self._tell_held(status, (tracker, mark))
+            finally:
+                self._busy = False
+            if self._waiting:
+                self._tell_waiting()
+        finally:
+            self.mark = mark
+
+    def _tell_held(self, status: Status, held: _Held) -> None:
+        self.held = held
+        try:
+            self._tell(status)
+        finally:
+            self.held = None
 
     def after(self, callback: Callable[[], None]) -> None:
         """Call back when all that was fired up to now has been told: at once, where nothing waits.
@@ -321,6 +396,15 @@ class Dispatcher:
         if status is None or status.event != Event.HANDLER_FAILED:  # or a handler of all would hear of itself for ever
             self.fire(Event.HANDLER_FAILED, None, error, detail)
 
+    def weigh(self, size: int, stanzas: int) -> None:
+        """Stanzas will be told of.
+
+        Args:
+            size: bytes that were read since the last of them was complete: a stanza may have come in many reads.
+            stanzas: how many they are, 1 or more.
+        """
+        self.weight = size // stanzas + STANZA_BYTES
+
     def relieved(self) -> None:
         """A coroutine handler has taken a status off its backlog."""
         if self.on_relief is not None:
@@ -328,7 +412,7 @@ class Dispatcher:
 
     def iterate(self, events: tuple[str, ...]) -> AsyncIterator[Status]:
         """Each status of `events` from now on; a reader too slow finds a BACKLOG_GAP in place of what it missed."""
-        reader = _Reader(self._max_backlog)
+        reader = _Reader(self, self._max_backlog)
         if self._closed:
             reader.end()
         self._readers.add(reader)
@@ -338,7 +422,12 @@ class Dispatcher:
             try:
                 while True:
                     while reader.buffer:
-                        yield reader.buffer.popleft()
+                        status, held = reader.buffer.popleft()
+                        try:
+                            yield status
+                        finally:  # the reader has come back for the next, or will not come back
+                            if held is not None:
+                                held[0].release(held[1])
                     gap = reader.take_gap()
                     if gap is not None:
                         yield gap
@@ -350,6 +439,7 @@ class Dispatcher:
             finally:
                 for subscription in subscriptions:
                     subscription.cancel()
+                reader.let_go()
 
         try:
             for event in dict.fromkeys(events or (ANY,)):
@@ -361,17 +451,19 @@ class Dispatcher:
         generator = read()
         # One that was never begun lets go, too. The registry holds this for ever, so nothing in it may lead back to the
         # generator: a broker's owner may keep both. (The reader is held: nobody else holds a task that waits in it.)
-        weakref.finalize(generator, _cancel_all, [weakref.ref(subscription) for subscription in subscriptions])
+        references = [weakref.ref(subscription) for subscription in subscriptions]
+        weakref.finalize(generator, _cancel_all, references, weakref.ref(reader))
         return generator
 
 
 class _Reader:
     """What waits for one iterator. `ended`: nothing more will come."""
 
-    def __init__(self, max_backlog: int) -> None:
-        self.buffer: deque[Status] = deque()
+    def __init__(self, dispatcher: Dispatcher, max_backlog: int) -> None:
+        self.buffer: deque[tuple[Status, _Held | None]] = deque()
         self.arrived = asyncio.Event()
         self.ended = False
+        self._dispatcher = dispatcher
         self._max_backlog = max_backlog
         self._missed = 0
         self._last: Status | None = None  # of those missed
@@ -381,8 +473,11 @@ class _Reader:
         if len(self.buffer) < self._max_backlog:
             gap = self.take_gap()
             if gap is not None:
-                self.buffer.append(gap)
-            self.buffer.append(status)
+                self.buffer.append((gap, None))
+            held = self._dispatcher.held
+            if held is not None:
+                held[0].hold(held[1])
+            self.buffer.append((status, held))
         else:
             self._missed += 1
             self._last = status
@@ -393,6 +488,13 @@ class _Reader:
         last, missed = self._last, self._missed
         self._last, self._missed = None, 0
         return None if last is None else Status(Event.BACKLOG_GAP, last.at, last.seq, detail={"missed": missed})
+
+    def let_go(self) -> None:
+        """Nobody will read what is left."""
+        while self.buffer:
+            _, held = self.buffer.popleft()
+            if held is not None:
+                held[0].release(held[1])
 
     def end(self) -> None:
         """Nothing more will come."""

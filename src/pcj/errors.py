@@ -10,6 +10,8 @@
     │   └── ParseError                  bytes that are no single well-formed element
     ├── FilterError (ValueError)        an XPath expression that cannot be used
     ├── QueueFull                       the outbound queue is at its bound
+    ├── QueueError                      a durable queue cannot be used
+    ├── DeliveryError                   a node was given up, or stays in doubt
     ├── RequestError                    a request ended without a reply
     │   └── RequestTimeout (TimeoutError)
     ├── ProtocolError                   the peer broke a rule, or refused
@@ -28,6 +30,7 @@ from enum import StrEnum
 __all__ = [
     "ConfigError",
     "ConnectionFailed",
+    "DeliveryError",
     "Failure",
     "FilterError",
     "JidError",
@@ -36,6 +39,7 @@ __all__ = [
     "PcjError",
     "Phase",
     "ProtocolError",
+    "QueueError",
     "QueueFull",
     "RequestError",
     "RequestTimeout",
@@ -121,6 +125,25 @@ class QueueFull(PcjError):
     """The outbound queue is at its bound (nodes or bytes, see `Config`); the node was not taken."""
 
 
+class QueueError(PcjError):
+    """A durable queue cannot be used: damaged, of another program or account, in use, read-only, or its disk is full.
+
+    Nothing in the file was changed.
+    """
+
+
+class DeliveryError(PcjError):
+    """A node was given up, or it is in doubt whether the server has it.
+
+    Attributes:
+        state: of its receipt: "uncertain", "expired" or "dropped"; with a queue in memory any (`Receipt.on_disk`).
+    """
+
+    def __init__(self, message: str, *, state: str) -> None:
+        super().__init__(message)
+        self.state = state
+
+
 class RequestError(PcjError):
     """A request of `return_to_sender` ended without a reply.
 
@@ -147,7 +170,8 @@ class ProtocolError(PcjError):
     Attributes:
         condition: the condition, in the words of the peer (a stream, SASL or stanza error) or "" if it gave none.
         text: what the peer said of it for people, or "".
-        answer: the stream error (RFC 6120 4.9.3) to send before closing, or None to close without one.
+        answer: the stream error (RFC 6120 4.9.3) to send before closing, or None to close without one. application: an
+            element that goes into it beside the condition (RFC 6120 4.9.4), as bytes, or b"".
         expected: what was waited for. came: what was seen instead. Both may be "".
         phase: the phase that failed, where it is not the one the negotiation was in.
         retry: whether trying again can help, where the raiser knows better than the table of conditions.
@@ -159,6 +183,7 @@ class ProtocolError(PcjError):
         *,
         condition: str = "",
         answer: str | None = None,
+        application: bytes = b"",
         expected: str = "",
         came: str = "",
         phase: Phase | None = None,
@@ -169,6 +194,7 @@ class ProtocolError(PcjError):
         self.condition = condition
         self.text = text
         self.answer = answer
+        self.application = application
         self.expected = expected
         self.came = came
         self.phase = phase

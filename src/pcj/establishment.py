@@ -14,6 +14,7 @@ from pcj.events import Event
 from pcj.login import Login, Supplied
 from pcj.protocol import Dialect, Negotiator
 from pcj.protocol.actions import Action, AskPassword, BeginTls, Compute, Established, Failed, Fire, Write
+from pcj.protocol.management import Management
 from pcj.transport.resolve import Endpoint
 from pcj.transport.tls import Begun
 from pcj.transport.wire import Wire
@@ -49,7 +50,7 @@ class Establishment:
         told: whom to tell. wire: what it runs over. config, dialect: what to negotiate. local: whether the link stays
             on this machine because the user wanted that. tls_name: the name that the certificate must bear. where: the
             server, for errors. endpoint: what it was connected to; None: what the user named. login: what to log in
-            with.
+            with. management, outstanding: a session that is to be resumed, and how many of ours are unproved.
 
     Attributes:
         over: nothing more will come of it. header_sent: a header of ours is out.
@@ -67,6 +68,8 @@ class Establishment:
         where: str,
         endpoint: Endpoint | None,
         login: Login,
+        management: Management | None = None,
+        outstanding: int = 0,
     ) -> None:
         self._told = told
         self._wire = wire
@@ -78,7 +81,15 @@ class Establishment:
         self._loop = asyncio.get_running_loop()
         self._login = login
         self._asked: asyncio.Task[Supplied] | None = None
-        self._negotiator = Negotiator(config, dialect, token=token, loopback=local, memory=login.memory)
+        self._negotiator = Negotiator(
+            config,
+            dialect,
+            token=token,
+            loopback=local,
+            memory=login.memory,
+            management=management,
+            outstanding=outstanding,
+        )
         self._timer: asyncio.TimerHandle | None = None
         self.over = False
         self.header_sent = False

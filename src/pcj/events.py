@@ -130,7 +130,25 @@ class Event(StrEnum):
     RTS_FAIL = "RTS_FAIL"
     """A request ended without a reply; detail: reason, id."""
     NODE_DROPPED = "NODE_DROPPED"
-    """A queued node was given up; detail: reason ("expired", "oversized", "abandoned", "drop" or "halt")."""
+    """A node was given up; detail: reason ("expired", "oversized", "abandoned", "poison", "withdrawn", "drop" or
+    "halt")."""
+    NODE_ACKED = "NODE_ACKED"
+    """The server has a node; carries it; detail: by ("sm" or "barrier")."""
+    NODE_UNCERTAIN = "NODE_UNCERTAIN"
+    """The link ended while a node was written and unproved; carries it; detail: next ("resume", "resend", "hold" or
+    "drop": what happens with it), doubts."""
+    HIGH_WATER = "HIGH_WATER"
+    """Much waits to be sent: `drain` waits from now on; detail: nodes, bytes."""
+    LOW_WATER = "LOW_WATER"
+    """It has gone out; detail: nodes, bytes."""
+    READING_PAUSED = "READING_PAUSED"
+    """Coroutine handlers do not keep up: until READING_RESUMED, or the end of the session, no more is read than awaited
+    replies need, and one read a second; detail: statuses, bytes."""
+    READING_RESUMED = "READING_RESUMED"
+    """Half of either bound is free again: everything is read; detail: statuses, bytes."""
+    PROBE = "PROBE"
+    """The peer was silent for long, and is asked whether it lives; detail: silence (seconds), by ("sm", "ping" or
+    "whitespace")."""
     IQ_ANSWERED = "IQ_ANSWERED"
     """The broker answered an IQ itself; carries the answer; detail: condition."""
     NODE_IGNORED = "NODE_IGNORED"

@@ -71,12 +71,16 @@ def explain(
     retry_in: float | None,
     shut: bool = False,
     waiting: int = 0,
+    outward: int = 0,
+    session_for: float | None = None,
 ) -> str:
     """Two sentences at most, where the failure's message is one; one more for what waits.
 
     Args:
         state: of the broker. jid: who it is. where: the address, or "". doing: the phase, while it negotiates.
         failure: the last one, or None. held: nodes that wait in the queue. retry_in: seconds to the next attempt.
+        outward: nodes that wait because the network, or the server, takes no more. session_for: seconds for which the
+            session can still be resumed, where it waits for that.
         waiting: statuses that wait for coroutine handlers, where nothing is read because of them; else 0.
         shut: the last link was shut down, and nothing was asked for since; a failure that there was explains more.
     """
@@ -107,6 +111,11 @@ def explain(
         said += f" {_RETRY[failure.retry]}"
     elif failure is not None and failure.message and state is not State.READY:
         said += f" {sentence(failure.message)}"
+    if session_for is not None:
+        said += f" The session can be resumed for another {session_for:.0f} s."
+    if outward:
+        said += f" {outward} node{'s' if outward != 1 else ''} wait{'' if outward != 1 else 's'} to go out,"
+        said += " because the network or the server takes no more for now."
     if held:
         said += f" {held} node{'s' if held != 1 else ''} wait{'' if held != 1 else 's'} in the queue"
         said += "; purge_queue() sends them." if state is State.READY else "."

@@ -12,6 +12,7 @@ from pcj.dispatch import Dispatcher
 from pcj.errors import NodeError, PcjError, QueueFull, UsageError
 from pcj.events import Event
 from pcj.filters import Filters
+from pcj.handled import Handled
 from pcj.namespaces import SASL, SASL2, STREAM_MANAGEMENT, STREAM_MANAGEMENT_2, STREAMS, TLS
 from pcj.outbox import Outbox
 from pcj.protocol.answers import answer_to_ping, answer_to_unhandled
@@ -81,7 +82,38 @@ class Inbound:
         if self._unanswered:
             self._warn()
 
+    def _count(self, node: Node, handled: Handled) -> int:
+        """A stanza of the peer's begins (XEP-0198 4: what is no stanza is not counted); its number, or 0."""
+        if node.tag not in STANZAS:
+            return 0
+        number = handled.next()
+        if self._config.ack_on == "received":
+            handled.release(number)
+            return 0
+        return number
+
     def receive(self, nodes: list[Node]) -> None:
+        """Nodes of one read, in order; where stream management counts them, with that."""
+        handled = self._outbox.proofs.handled
+        if handled is None:
+            self.receive_early(nodes)
+            return
+        dispatcher = self._dispatcher
+        dispatcher.tracker = handled
+        proofs = self._outbox.proofs
+        for node in nodes:
+            if proofs.repeats and node.tag in STANZAS:
+                proofs.repeats -= 1
+                continue
+            number = dispatcher.mark = self._count(node, handled)
+            try:
+                self.receive_early([node])
+            finally:
+                dispatcher.mark = 0
+                if number:
+                    handled.release(number)
+
+    def receive_early(self, nodes: list[Node]) -> None:
         """Nodes of one read, in order. This is the per-stanza path: what nobody asked for is not made."""
         fire = self._dispatcher.fire
         requester, filters, envelope = self._requester, self._filters, self._envelope
@@ -122,6 +154,8 @@ class Inbound:
     def _is_answered(self, node: Node) -> bool:
         """Whether an IQ goes no further: a reply that was awaited, or a request that the broker answers."""
         kind = node.get("type")
+        if self._outbox.proofs.take_iq(node):
+            return True
         if kind in ("result", "error"):
             return self._requester.answer(node, self._own)
         if kind not in ("get", "set"):
@@ -149,7 +183,7 @@ class Inbound:
 
     def _answer(self, answer: Node) -> None:
         try:
-            entry = self._outbox.entry(answer)
+            entry = self._outbox.entry(answer, durable=False)
             if not self._outbox.ready:
                 return  # the link is being closed: an answer in the next session would be nobody's
             if len(entry.data) > MAX_ANSWER_BYTES:
@@ -198,6 +232,10 @@ class Inbound:
             self._dispatcher.fire(Event.NODE_IGNORED, ignored, detail={"reason": reason})
             return True
         if node.tag.startswith(_MANAGEMENT):
-            self._dispatcher.fire(Event.NODE_IGNORED, node, detail={"reason": "stream management was not agreed on"})
+            if self._outbox.proofs.take(node):
+                return True
+            managed = self._outbox.proofs.management is not None
+            reason = "it has its place before READY only" if managed else "stream management was not agreed on"
+            self._dispatcher.fire(Event.NODE_IGNORED, node, detail={"reason": reason})
             return True
         return False

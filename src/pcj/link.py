@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Any, TypeVar
 
 from pcj.backoff import Backoff
 from pcj.config import Config, check_host_port
 from pcj.connection import Connection
-from pcj.diagnosis import Diagnosis, none_reached
+from pcj.diagnosis import Diagnosis
+from pcj.dialling import Interrupted, Interruptible, reach
 from pcj.dispatch import Dispatcher
 from pcj.errors import (
     ConnectionFailed,
@@ -32,9 +32,9 @@ from pcj.protocol import Dialect
 from pcj.protocol.negotiator import stream_error_received
 from pcj.protocol.redact import repeated, said_in, scrub, scrubbed, secrets_of
 from pcj.protocol.steps import Session
-from pcj.route import Elsewhere, Route, target_of
+from pcj.queue import Ledger
+from pcj.route import Candidate, Elsewhere, Route, target_of
 from pcj.stanza import Node
-from pcj.transport.tcp import dial
 from pcj.transport.tls import make_context
 
 __all__ = ["Link"]
@@ -48,11 +48,20 @@ _STATES: Mapping[str, State] = {
     Event.PCJ_SOCKETFAIL: State.CLOSING,
 }
 
-ResultT = TypeVar("ResultT")
-
-
-class _Interrupted(Exception):
-    """What the link waited for was ended by shutdown, reconnect or halt."""
+#: Stream errors that no node of ours can cause (RFC 6120 4.9.3).
+_NOT_OURS = frozenset(
+    {
+        "conflict",
+        "connection-timeout",
+        "host-gone",
+        "host-unknown",
+        "remote-connection-failed",
+        "reset",
+        "resource-constraint",
+        "see-other-host",
+        "system-shutdown",
+    }
+)
 
 
 class Link:
@@ -65,11 +74,14 @@ class Link:
             says nothing. ended: why the link is over for good, until `connect` is called again.
     """
 
-    def __init__(self, config: Config, dialect: Dialect, dispatcher: Dispatcher, owner: LinkOwner) -> None:
+    def __init__(
+        self, config: Config, dialect: Dialect, dispatcher: Dispatcher, owner: LinkOwner, ledger: Ledger
+    ) -> None:
         self._config = config
         self._dialect = dialect
         self._dispatcher = dispatcher
         self._owner = owner
+        self._ledger = ledger
         self._backoff = Backoff(
             config.reconnect_delay, config.reconnect_delay_max, config.reconnect_reset, random.random
         )
@@ -85,9 +97,10 @@ class Link:
         self.wants = dispatcher.wants
         self.together = dispatcher.together
         self.receive = owner.receive
+        self.receive_early = owner.receive_early
         self.written = owner.written
         self._task: asyncio.Task[None] | None = None
-        self._inner: asyncio.Task[Any] | None = None
+        self._work = Interruptible(self._stopped)
         self._ready: asyncio.Future[None] | None = None
         self._gone: asyncio.Future[None] | None = None
         self._ending = ""  # "user" or "reconnect" while such an end is under way
@@ -95,6 +108,12 @@ class Link:
         self.shut = False
         self.ended: PcjError | None = None
         self._in_session = False
+        self._refused = False  # the peer ended the stream with an error
+        self._blamed = False  # which one of our nodes may have caused
+        self._suspended: asyncio.TimerHandle | None = None  # until when the session may be resumed
+        self._handing_over = False
+        self._restored = False  # a process before this one has left a session, and nothing became of it yet
+        self._overdue = False  # the session may be resumed no more, and an attempt to do so is under way
         self._ready_at: float | None = None
         self._diagnosis = Diagnosis(config, dialect)
         self._login = Login(config.password)
@@ -125,6 +144,7 @@ class Link:
         await self._told()
         self._check_free()
         self._check_given(host, port)
+        self._prepare()
         self._wish += 1
         wish = self._wish
         self.shut = False
@@ -140,6 +160,7 @@ class Link:
         """
         await self._told()
         self._check_given(host, port)
+        self._prepare()
         self._wish += 1
         wish = self._wish
         # A shutdown that was asked for before is told to its end: its SHUTDOWN_START would take this CONNECT back.
@@ -167,12 +188,47 @@ class Link:
             self._ending = ""
             self.state = State.CLOSING
             self._say_shutdown("user")
-            self._owner.session_ended("shutdown")
+            self._session_ends("shutdown")
             self.state = State.IDLE
             self._finish_shutdown()
             self._owner.link_ended(UsageError("the link was shut down"))
             return
         await self._end("user")
+
+    async def suspend(self) -> None:
+        """Leave without closing the stream: the session stays with the server, to be resumed (event-order C10)."""
+        connection = self.connection
+        waits = self._waits_to_be_resumed
+        if self._ending or not (waits or (connection is not None and connection.ready and self.resumable)):
+            raise UsageError("there is no session that could be resumed: suspend() needs XEP-0198 at the server")
+        if waits or connection is None:
+            await self.shutdown()  # which keeps it
+            return
+        self._wish += 1
+        self._ending = "user"
+        self._handing_over = True
+        self.state = State.CLOSING
+        connection.leave()  # what waits goes out before the end is told
+        self._say_shutdown("user", suspend=True)
+        task = self._task
+        if task is not None and asyncio.current_task() is not task:
+            await asyncio.wait([task])
+
+    @property
+    def _waits_to_be_resumed(self) -> bool:
+        """There is a session without a connection: of ours, or of a process before this one."""
+        return self._restored or (self._in_session and self._suspended is not None)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is under way."""
+        return self._task is None
+
+    @property
+    def resumable(self) -> bool:
+        """Whether the session could go on over another connection."""
+        management = self._owner.management()[0]
+        return (self._in_session or self._restored) and management is not None and management.resumable
 
     def halt(self) -> None:
         """Cut everything now; the broker is of no more use."""
@@ -184,7 +240,7 @@ class Link:
         self._login.memory.forget()
         connection, self.connection = self.connection, None
         if connection is not None:
-            self._owner.unsent(connection.take_unsent())
+            self._owner.unsent(connection.take_unsent(), False)
             connection.abort()
         if self._dialling:
             self._connect_failed(Failure(Phase.CONNECT, "the broker was halted before it was connected"))
@@ -198,6 +254,10 @@ class Link:
         error = UsageError("the broker was halted")
         self._settle_ready(error)
         self._owner.link_ended(error)
+
+    def _prepare(self) -> None:
+        self._owner.prepare()
+        self._restored = not self._in_session and self._owner.management()[0] is not None
 
     async def _told(self) -> None:
         """If the link ends in this very moment, let it say so first."""
@@ -258,11 +318,24 @@ class Link:
                 failure = self._diagnosis.of_connection(error, phase, self.connection)
             detail = failure.detail
         self._dispatcher.fire(event, node, error, detail)
+        if event in (Event.SM_RESUMED, Event.SM_RESUMEFAILED):
+            # What the server has of the session is settled first, then the session is (event-order C6).
+            management = self._owner.management()[0]
+            proved = detail.get("proved")
+            if management is not None and isinstance(proved, int):
+                self._owner.proved(management, proved)
+            self._restored = False
+            if event == Event.SM_RESUMEFAILED:
+                self._session_ends("resume failed")
 
     def connection_ready(self, session: Session) -> None:
         """The negotiation is done."""
-        self.session += 1
+        resumed = session.resumed is not None
+        if not resumed or not self._in_session:  # a session that another process began is this one's first
+            self.session += 1
+        self._stop_waiting()
         self._in_session = True
+        self._restored = self._refused = False
         self.jid, self.sid = session.jid, session.sid
         self.state = State.READY
         self._diagnosis.was_ready = True
@@ -272,7 +345,9 @@ class Link:
             self._diagnosis.route.arrived()
         self._set_context()
         self._owner.session_begins(session)
-        detail: dict[str, object] = {"jid": session.jid, "resumed": False}
+        if not self._in_session:
+            return  # that was the end of it
+        detail: dict[str, object] = {"jid": session.jid, "resumed": resumed}
         if session.limits is not None and session.limits.max_bytes is not None:
             detail["max_bytes"] = session.limits.max_bytes
         status = self._dispatcher.fire(Event.PCJ_READY, detail=detail, make=True)
@@ -302,6 +377,8 @@ class Link:
         scrub(error, repeated(secrets, said_in(node)))
         node = scrubbed(node, secrets)
         failure = self._diagnosis.of_connection(error, Phase.READY, self.connection)
+        self._refused = True
+        self._blamed = error.condition not in _NOT_OURS
         first = self.failure is None  # the first error ends the stream: what follows from it may have been told
         if first:
             self.failure = failure
@@ -326,11 +403,69 @@ class Link:
         self.state = State.CLOSING  # until it is clear what follows
         self.ready_status = None
         if connection is not None:
-            self._owner.unsent(connection.take_unsent())
+            self._owner.unsent(connection.take_unsent(), self._refused and self._blamed)
+        goes_on = self._goes_on(error, connection)
+        if connection is not None:
             self._disconnected(connection)
-        self._session_ends("shutdown" if self._ending == "user" else "drop")
+        if goes_on:
+            self._suspend(connection)
+        else:
+            self._session_ends("shutdown" if self._ending == "user" else "drop")
         if self._gone is not None and not self._gone.done():
             self._gone.set_result(None)
+
+    # ---- a session without a connection (XEP-0198 5)
+
+    def _goes_on(self, error: BaseException | None, connection: Connection | None) -> bool:
+        """Whether the session may go on: the link broke, nobody closed it, and another attempt follows."""
+        if not self.resumable or self._overdue:
+            return False
+        if self._handing_over:
+            return True
+        if self._ending or self._refused or self.failure is None or not self._diagnosis.retries(self.failure):
+            return False
+        if self._ready_at is None:
+            return True  # it was suspended before, and this attempt did not come to resume it
+        return connection is not None and connection.broken
+
+    def _suspend(self, connection: Connection | None) -> None:
+        management = self._owner.management()[0]
+        if self._handing_over or management is None:
+            self._in_session = False
+            self.jid = self.sid = ""
+            self._owner.session_ended("shutdown", True)
+            return
+        if self._ready_at is None:
+            return
+        route = self._diagnosis.route
+        if management.location and route is not None and connection is not None:
+            self._sent_on = route.place(management.location, guarded=connection.guarded, sent_by=connection.where)
+        self._stop_waiting()
+        self._suspended = asyncio.get_running_loop().call_later(management.max_seconds, self._too_late)
+        self._owner.session_suspended()
+
+    def _too_late(self) -> None:
+        """The server keeps the session no longer."""
+        self._suspended = None
+        self._overdue = True  # an attempt that is under way may still find the server more patient
+        if self._in_session and (self.connection is None or not self.connection.connected):
+            management = self._owner.management()[0]
+            if management is not None:
+                management.forget()
+            self._session_ends("resume timeout")
+
+    @property
+    def session_for(self) -> float | None:
+        """For how many seconds the session can still be resumed, where it waits for that."""
+        if self._suspended is None:
+            return None
+        return max(0.0, self._suspended.when() - asyncio.get_running_loop().time())
+
+    def _stop_waiting(self) -> None:
+        self._overdue = False
+        if self._suspended is not None:
+            self._suspended.cancel()
+            self._suspended = None
 
     # ---- the attempts
 
@@ -369,7 +504,7 @@ class Link:
                 if self._ending or failure is None or not self._diagnosis.retries(failure):
                     break
                 await self._wait(failure)
-        except _Interrupted:
+        except Interrupted:
             pass
         except Exception as error:
             log.exception("%s: the link failed by a fault of pcj's own", self._config.jid)
@@ -389,7 +524,7 @@ class Link:
         log.warning("%s: %s; next attempt in %.1f s", self._config.jid, clause(failure.message), delay)
         self._dispatcher.fire(Event.RECONNECT_DELAY, detail=detail)
         try:
-            await self._interruptible(lambda: asyncio.sleep(delay))
+            await self._work.run(lambda: asyncio.sleep(delay))
         finally:
             self.retry_at = None
 
@@ -399,21 +534,21 @@ class Link:
         self._sent_on = None
         while True:
             if self._stopped():
-                raise _Interrupted
+                raise Interrupted
             self.attempt += 1
             self.state = State.CONNECTING
             self._dialling = True
             self._set_context()
             self._dispatcher.fire(Event.PCJ_CONNECTING, detail=route.target)
             try:
-                found = await self._interruptible(route.find)
+                found = await self._work.run(route.find)
                 if found:
                     self._dispatcher.fire(Event.RESOLVED, detail={"addresses": [str(endpoint) for endpoint in found]})
                 gone = await self._dial(route)
             except ConnectionFailed as error:
                 self._connect_failed(error.failure, error)
                 return
-            except _Interrupted:
+            except Interrupted:
                 if self.state is not State.HALTED:
                     self._connect_failed(Failure(Phase.CONNECT, "the attempt was ended by us before it was connected"))
                 raise
@@ -422,40 +557,30 @@ class Link:
                 return
 
     async def _dial(self, route: Route) -> asyncio.Future[None]:
-        """Connect to the first endpoint that answers; those tried are taken off the route."""
-        failures: list[Failure] = []
-        while (candidate := route.take()) is not None:
-            config = candidate.config
-            made = Connection(
+        """Connect to the first endpoint that answers; what is awaited is then its end."""
+
+        def make(candidate: Candidate) -> Connection:
+            made = self.connection = Connection(
                 self,
-                config,
+                candidate.config,
                 self._dialect,
                 tls_name=candidate.tls_name,
                 endpoint=candidate.endpoint,
                 login=self._login,
+                ledger=self._ledger,
+                management=self._owner.resumption,
             )
-            self.connection = made
-            gone = self._gone = asyncio.get_running_loop().create_future()
-            reach = partial(
-                dial,
-                candidate.endpoint,
-                partial(_same, made),
-                timeout=config.connect_timeout,
-                on_attempt=partial(self._attempted, route),
-            )
-            try:
-                await self._interruptible(reach)
-            except ConnectionFailed as error:
-                self.connection = None
-                failures.append(error.failure)
-                continue
-            except _Interrupted:
-                # Connected in the same moment: then its end is told by itself.
-                if not made.connected or self.state is State.HALTED:
-                    self.connection = None
-                    raise
-            return gone
-        raise ConnectionFailed(none_reached(failures))
+            self._gone = asyncio.get_running_loop().create_future()
+            return made
+
+        try:
+            await reach(route, self._work, make, partial(self._attempted, route), lambda: self.state is State.HALTED)
+        except (ConnectionFailed, Interrupted):
+            self.connection = None
+            raise
+        if self._gone is None:
+            raise Interrupted
+        return self._gone
 
     def _attempted(self, route: Route, address: str, error: BaseException | None) -> None:
         detail = {"address": address, "outcome": route.attempted(address, error)}
@@ -482,22 +607,6 @@ class Link:
     def _stopped(self) -> bool:
         return bool(self._ending) or self.state is State.HALTED
 
-    async def _interruptible(self, work: Callable[[], Coroutine[Any, Any, ResultT]]) -> ResultT:
-        if self._stopped():
-            raise _Interrupted
-        inner = asyncio.get_running_loop().create_task(work())
-        self._inner = inner
-        try:
-            return await inner
-        except asyncio.CancelledError:
-            if self._stopped() and inner.cancelled():
-                raise _Interrupted from None
-            raise
-        finally:
-            self._inner = None
-            if inner.done() and not inner.cancelled():
-                inner.exception()  # looked at, also if we were cancelled in the same moment
-
     # ---- the end
 
     async def _end(self, by: str) -> None:
@@ -515,8 +624,7 @@ class Link:
                     connection.abort()  # should it connect in this very moment
                 if by == "user":
                     self._say_shutdown("user")
-                if self._inner is not None:
-                    self._inner.cancel()
+                self._work.cancel()
         elif by == "user" and self._ending != "user":
             self._ending = by  # a reconnect was under way: now the old link is ended for good
             if self.connection is not None and self.connection.connected:
@@ -535,7 +643,9 @@ class Link:
             error = UsageError("the link was shut down" if by_user else "the link was ended")
         else:
             error = ConnectionFailed(self.failure)
-        self._owner.session_ended("shutdown" if by_user else "drop")
+        if not self._handing_over and not (again and self._suspended is not None):
+            self._session_ends("shutdown" if by_user else "drop")
+        self._handing_over = False
         self._task = None
         ready, self._ready = self._ready, None
         self.state = State.IDLE
@@ -558,21 +668,28 @@ class Link:
         self._dispatcher.fire(Event.PCJ_SOCKETDISCONNECT, detail={"address": connection.address})
 
     def _session_ends(self, reason: str) -> None:
-        if self._in_session:
-            self._in_session = False
+        kept = self._waits_to_be_resumed and self._config.queue != "memory"
+        if kept and reason not in ("shutdown", "halt", "resume failed", "resume timeout"):
+            return  # it stays on disk, for the next connect
+        kept = kept and reason in ("shutdown", "halt")  # for the next process
+        self._stop_waiting()
+        if self._in_session and not kept:
             # Of requests it is a drop all the same (event-order C11).
             by_us = self._ending == "reconnect" and reason == "drop"
+            self._in_session = False
             self._dispatcher.fire(Event.SESSION_LOST, detail={"reason": "reconnect" if by_us else reason})
+        self._in_session = self._restored = False
         self.jid = self.sid = ""
         self.ready_status = None
-        self._owner.session_ended(reason)
+        self._owner.session_ended(reason, kept)
 
-    def _say_shutdown(self, by: str) -> None:
+    def _say_shutdown(self, by: str, *, suspend: bool = False) -> None:
         if by == "failure" and self._ending == "reconnect":
             return  # a handler of STREAMEND has asked for another connection: it is no end for good
         if not self._shutdown_said:
             self._shutdown_said = True
-            self._dispatcher.fire(Event.PCJ_SHUTDOWN_START, detail={"by": by})
+            detail = {"by": by, "suspend": True} if suspend else {"by": by}
+            self._dispatcher.fire(Event.PCJ_SHUTDOWN_START, detail=detail)
 
     def _finish_shutdown(self) -> None:
         if self._shutdown_said:
@@ -594,8 +711,3 @@ class Link:
         if self._in_session:
             context["session"] = self.session
         self._dispatcher.context = MappingProxyType(context)
-
-
-def _same(made: Connection) -> Connection:
-    """The protocol of the one connection that is dialled."""
-    return made

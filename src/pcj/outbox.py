@@ -1,37 +1,42 @@
-"""The way out: each node is checked and serialised once, then sent, or held until the link is ready."""
+"""The way out: each node is sent, or held until the link is ready; and what becomes of it is told."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
+import math
 import weakref
-import xml.etree.ElementTree as ET
 from collections import deque
 from collections.abc import Callable
 
 from pcj.config import Config
 from pcj.connection import Connection
 from pcj.dispatch import Dispatcher
-from pcj.errors import NodeError, QueueFull, UsageError
+from pcj.errors import PcjError, QueueFull, UsageError
 from pcj.establishment import token
 from pcj.events import Event
-from pcj.namespaces import CLIENT, CONTENT, IQ_AUTH, IQ_REGISTER
-from pcj.outbound import check_addressed, check_node, check_own
+from pcj.intake import IQS, Intake
+from pcj.namespaces import IQ_AUTH, IQ_REGISTER
+from pcj.proofs import Proofs
 from pcj.protocol import Dialect
+from pcj.protocol.barrier import Barriers
+from pcj.protocol.management import Management
 from pcj.protocol.redact import redacted
-from pcj.protocol.steps import Envelope, StreamLimits
-from pcj.queue import Entry, MemoryQueue, Receipt, ReceiptState
-from pcj.serialize import serialize
+from pcj.protocol.steps import Session
+from pcj.queue import Entry, Ledger, MemoryQueue, Receipt, ReceiptState
+from pcj.shelf import Shelf
 from pcj.stanza import Node
 
 __all__ = ["Outbox"]
 
-_IQS, _PRESENCES, _MESSAGES = (
-    frozenset({name, *(f"{{{namespace}}}{name}" for namespace in CONTENT)}) for name in ("iq", "presence", "message")
-)
 # iq:auth bears a password, registration sets one (XEP-0077): a user's is no more to be shown than ours.
 _WITH_PASSWORDS = (IQ_AUTH.encode(), IQ_REGISTER.encode())
-_STANZAS = _IQS | _PRESENCES | _MESSAGES
+#: Links in a row that end with barriers asked for and none ever answered; after that no more are asked for.
+_MOST_DEAF_LINKS = 2
+
+#: Links in a row that resume a session without an answer to anything; after that the session is given up.
+_MOST_FRUITLESS = 2
+
+_IN_DOUBT = "its session ended before the server was known to have it"
 
 
 class Outbox:
@@ -40,30 +45,38 @@ class Outbox:
     Attributes:
         on_given_up: called with the held nodes that were given up, and why: "expired" or "oversized".
         replies: where the (id, to) of each reply to an IQ is noted, or None.
+        ledger, proofs: of what is written. shelf: the durable queue, or nothing.
     """
 
     def __init__(self, config: Config, dialect: Dialect, dispatcher: Dispatcher) -> None:
         self._config = config
         self._dispatcher = dispatcher
-        self._queue = MemoryQueue(config.queue_max_nodes, config.queue_max_bytes, config.queue_max_age)
-        self._domain = (config.bind_domain or config.account.domain) if dialect.component else ""
-        self._defaults = {"from": self._domain} if dialect.component else None
-        xmlns = config.xmlns if config.xmlns is not None else dialect.xmlns
-        self._xmlns = xmlns if dialect.canonical else CLIENT  # in an envelope a stanza's namespace is its own
-        self._own = str(config.account.with_resource(config.wanted_resource))
+        self._intake = Intake(config, dialect)
+        self._queue = MemoryQueue(config.queue_max_nodes, config.queue_max_bytes)
+        self.ledger = Ledger(config.max_unacked_nodes, config.max_unacked_bytes, config.ack_every_nodes)
+        self.ledger.enabled = config.acks == "auto"
+        self.proofs = Proofs(self.ledger, self.prove)
+        self.shelf = Shelf(config, self.ledger, self._failed)
+        # Below both nothing is near a bound.
+        self._few = min(config.high_water_nodes, config.queue_max_nodes)
+        self._little = min(config.write_high_water, config.queue_max_bytes)
         self._returned: list[Entry] = []
         self._answers: deque[Entry] = deque()  # of the broker's own, that may still wait
         # They take no more than half of the room that the user's nodes have.
         self._max_answers = min(config.max_auto_replies, max(1, config.queue_max_nodes // 2))
         self._connection: Connection | None = None
-        self._envelope: Envelope | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self._halted = False
-        self._takes = sys.maxsize  # bytes of one element, as the server says (XEP-0478)
-        # Of one stanza: the smaller of both bounds. Where there is an envelope each has to be looked at.
-        self._max_bytes = config.max_outbound_bytes
+        self._deaf_links = 0
+        self._deaf = False
+        self._fruitless = 0  # links in a row that resumed the session, and on which the server answered nothing
+        self._restored = False  # the ledger holds nodes that a process before this one has written
+        self._high = False  # HIGH_WATER was told
+        self._low: asyncio.Future[None] | None = None
         self.on_given_up: Callable[[list[Entry], str], None] | None = None
         self.replies: list[tuple[str | None, str | None]] | None = None
+
+    # ---- to be read
 
     def __len__(self) -> int:
         """Nodes that wait: held, or because the network takes no more."""
@@ -74,56 +87,47 @@ class Outbox:
         """Nodes that wait for READY or for `purge`."""
         return len(self._queue)
 
-    def entry(self, node: Node, *, identity: str | None = None) -> Entry:
+    @property
+    def ready(self) -> bool:
+        """Whether a node would be sent and not held."""
+        return self._connection is not None and self._connection.ready
+
+    @property
+    def high(self) -> bool:
+        """Whether so much waits that `drain` does."""
+        return self._high
+
+    # ---- nodes
+
+    def entry(
+        self,
+        node: Node,
+        *,
+        identity: str | None = None,
+        ttl: float | None = None,
+        on_doubt: str | None = None,
+        durable: bool = True,
+    ) -> Entry:
         """Check a node and take it as it is now.
 
         Args:
-            node: the node; it is not changed. identity: the id to give it.
+            node, identity, ttl, on_doubt: as `Intake.entry`. durable: a durable queue is to keep it.
 
         Raises:
-            UsageError, NodeError, QueueFull: as `Broker.output`; nothing was changed.
+            UsageError, NodeError, ConfigError, QueueFull, QueueError: as `Broker.output`; nothing was changed.
         """
         if self._halted:
             raise UsageError("output after halt: the broker is of no more use")
-        try:
-            now = asyncio.get_running_loop().time()
-        except RuntimeError:
-            raise UsageError(
-                "output outside the broker's event loop; from a thread: loop.call_soon_threadsafe"
-            ) from None
-        config = self._config
-        if not isinstance(node, Node):
-            raise NodeError(f"expected an xml.etree.ElementTree.Element, got {type(node).__name__}")
-        defaults = self._defaults
-        if config.check_output:
-            check_node(node)
-            if defaults is not None:
-                check_addressed(node, self._domain)
-            elif "from" in node.attrib:
-                check_own(node, self._own)
-        elif node.tag not in _STANZAS:
-            defaults = None  # what it is only the user knows
-        if identity is None and not node.get("id") and node.tag in _IQS:
-            identity = token()
-        if identity is not None:
-            if "id" in node.attrib:  # an empty one, which no reply could be told by
-                node = _without_id(node)
-            defaults = {"id": identity} if defaults is None else {**defaults, "id": identity}
-        stanza = serialize(node, self._xmlns, defaults)
-        data = stanza if self._envelope is None else self._envelope.wrap(stanza, node)
-        if len(stanza) > self._max_bytes:
-            self._check_size(stanza, data)
-        self._check_room(data)
-        if self.replies is not None and node.tag in _IQS and node.get("type") in ("result", "error"):
+        if durable and self.shelf.used:
+            self.open()
+            self.shelf.check()
+        entry = self._intake.entry(node, identity, ttl, on_doubt)
+        self._check_room(entry.data)
+        if self.replies is not None and node.tag in IQS and node.get("type") in ("result", "error"):
             self.replies.append((node.get("id"), node.get("to")))
-        return Entry(stanza, data, now)
-
-    def _check_size(self, stanza: bytes, data: bytes) -> None:
-        bound = self._config.max_outbound_bytes
-        if len(stanza) > bound:
-            raise NodeError(f"the node has {len(stanza)} bytes; max_outbound_bytes allows {bound}")
-        if len(data) > self._takes:
-            raise NodeError(f"the node has {len(data)} bytes; this server takes {self._takes} at most (XEP-0478)")
+        if not entry.counted:
+            self.ledger.odd = True
+        return entry
 
     def check_room_for_answer(self) -> None:
         """Refuse one more answer of the broker's own where as many wait as may: the user's nodes are behind them.
@@ -140,21 +144,32 @@ class Outbox:
             raise QueueFull(f"{len(answers)} answers of the broker's own wait; max_auto_replies allows no more")
 
     def _check_room(self, data: bytes) -> None:
-        connection = self._connection
-        if connection is None:
-            self._queue.check_room(data)
+        connection, queue = self._connection, self._queue
+        nodes = size = 0
+        if connection is not None:
+            waiting = connection.outflow.buffer
+            nodes, size = len(waiting), waiting.size
+        if nodes + len(queue) < self._few and size + queue.size + len(data) <= self._little:
             return
-        nodes, size = connection.outbound
-        config = self._config
-        if nodes + len(self._queue) >= config.queue_max_nodes or size + len(data) > config.write_high_water:
-            connection.flush()  # a burst within one turn of the loop: what the network takes need not wait for its end
+        if connection is not None:
+            # A burst within one turn of the loop: what the network takes need not wait for its end.
+            connection.flush()
             nodes, size = connection.outbound
-        self._queue.check_room(data, others=nodes, other_bytes=size)
+        queue.check_room(data, others=nodes, other_bytes=size)
+        if not self._high:
+            self._look_high(nodes, size, len(data))
 
-    def give(self, entry: Entry) -> Receipt:
-        """Send an entry, or hold it."""
+    def give(self, entry: Entry, *, durable: bool = True) -> Receipt:
+        """Send an entry, or hold it.
+
+        Args:
+            entry: what to send. durable: a durable queue keeps it until it is done.
+        """
         connection = self._connection
-        if connection is not None and connection.ready:
+        sent = connection is not None and connection.ready
+        if durable and self.shelf.used and not self._halted:
+            self.shelf.put(entry)
+        if sent and connection is not None:
             connection.send(entry)
         elif self._halted:
             self._drop([entry])
@@ -167,68 +182,222 @@ class Outbox:
     def give_answer(self, entry: Entry) -> None:
         """Send an answer of the broker's own, which is for this session alone."""
         entry.of_session = True
+        entry.on_doubt = "drop"
         self._answers.append(entry)
-        self.give(entry)
+        self.give(entry, durable=False)
 
     def purge(self) -> int:
-        """Send what is held, in order; how many. Without a link that is READY nothing happens.
-
-        What this server does not take is given up: it would end the stream, and again after each reconnect.
-        """
-        connection = self._connection
-        if connection is None or not connection.ready:
+        """Send what is held, in order; how many. Without a link that is READY nothing happens."""
+        if not self.ready:
             return 0
         self._expire()
         entries = self._queue.take_all()
         self._set_expiry()
+        return self._send(entries)
+
+    def send_at_ready(self, *, queued: bool) -> None:
+        """Send again what is in doubt and is to be resent; with `queued` also what never went out."""
+        self._expire()
+        uncertain = ReceiptState.UNCERTAIN
+        entries = [
+            entry
+            for entry in self._queue
+            if (entry.on_doubt == "resend" if entry.receipt.state is uncertain else queued)
+        ]
+        for entry in entries:
+            self._queue.take(entry.receipt)
+        self._set_expiry()
+        self._send(entries)
+
+    def _send(self, entries: list[Entry]) -> int:
+        """Send what waited; how many. What this server does not take is given up: it would end the stream, always."""
+        connection = self._connection
+        intake = self._intake
         oversized = []
         for entry in entries:
-            if self._envelope is not None and entry.data is entry.stanza:
-                entry.data = self._envelope.wrap(entry.stanza, self._node_of(entry))
-            if len(entry.data) > self._takes:
+            if intake.envelope is not None or entry.data is not entry.stanza:
+                intake.wrap(entry)
+            if len(entry.data) > intake.takes:
                 oversized.append(entry)
-            else:
-                connection.send(entry)
+            elif connection is not None:
+                connection.outflow.send_again(entry)
         for entry in oversized:
-            entry.receipt.state = ReceiptState.DROPPED
-            entry.receipt.reason = f"it has {len(entry.data)} bytes; this server takes {self._takes} at most (XEP-0478)"
+            reason = f"it has {len(entry.data)} bytes; this server takes {intake.takes} at most (XEP-0478)"
+            self._settle(entry, ReceiptState.DROPPED, reason)
         self._give_up(oversized, "oversized")
         return len(entries) - len(oversized)
 
-    @property
-    def ready(self) -> bool:
-        """Whether a node would be sent and not held."""
-        return self._connection is not None and self._connection.ready
+    def withdraw(self, receipt: Receipt, what: str, reason: str) -> bool:
+        """Give up a node that still waits; whether it did.
 
-    def begin(
-        self, connection: Connection | None, envelope: Envelope | None, own: str, limits: StreamLimits | None = None
-    ) -> None:
-        """A session begins; `own` is our address in it, `limits` what its server takes."""
+        Args:
+            receipt: of the node. what: for the receipt. reason: for the event.
+        """
+        entry = self._queue.take(receipt)
+        if entry is None and self._connection is not None:
+            entry = self._connection.withdraw(receipt)
+        if entry is None:
+            return False
+        self._settle(entry, ReceiptState.DROPPED, what)
+        self.tell(Event.NODE_DROPPED, entry, reason=reason)
+        self._look_low()
+        return True
+
+    def abandon(self, receipt: Receipt) -> None:
+        """Give up a request that is still held: nobody waits for its reply any more."""
+        self.withdraw(receipt, "nobody waits for its reply any more", "abandoned")
+
+    # ---- sessions
+
+    def begin(self, connection: Connection, session: Session) -> None:
+        """A session begins, or goes on over another connection."""
         self._connection = connection
-        self._envelope = envelope
-        self._own = own
-        self._set_limits(limits)
+        intake, ledger = self._intake, self.ledger
+        intake.begin(session.envelope, session.jid, session.limits)
+        management = session.management
+        resumed = session.resumed is not None and management is not None
+        again: list[Entry] = []
+        if resumed and management is not None:
+            again = ledger.take_all()
+            ledger.go_on(management.proved)
+        else:
+            ledger.begin()
+        ledger.enabled = self._config.acks == "auto" and (management is not None or not self._deaf)
+        barriers = None
+        if management is None and ledger.enabled:
+            barriers = Barriers(token(), intake.domain or None, intake.xmlns, session.envelope)
+        idle = session.limits.idle_seconds if session.limits is not None else None
+        self.proofs.begin(connection, management, barriers, idle, resumed=resumed)
+        self.shelf.session(management)
+        connection.outflow.low = self._config.high_water_nodes // 2
+        connection.outflow.on_expired = self._expired
+        connection.outflow.on_low = self._look_low if self._high else None
+        now = asyncio.get_running_loop().time()
+        expired = []
+        for entry in again:
+            entry.again = True
+            if entry.expires <= now:
+                expired.append(entry)  # the server's count says that it has not got it
+            else:
+                connection.outflow.send_again(entry)
+        if again:
+            connection.flush()  # before READY, and before anything new (event-order C6)
+        for entry in expired:
+            self._settle(entry, ReceiptState.EXPIRED, "its time was over before the session was resumed")
+        self._give_up(expired, "expired")
 
-    def _set_limits(self, limits: StreamLimits | None) -> None:
-        self._takes = limits.max_bytes if limits is not None and limits.max_bytes is not None else sys.maxsize
-        self._max_bytes = min(self._takes, self._config.max_outbound_bytes) if self._envelope is None else -1
+    def settle(self, management: Management, more: int) -> None:
+        """The server said, for a session that is resumed or is not, how much of what was written it has.
 
-    def take_back(self, unsent: list[Entry]) -> None:
-        """The connection is gone: what never reached the network is held again. `end` tells of it."""
-        self._connection = None
-        self._set_limits(None)  # the next server may take more
-        if unsent:
-            self._queue.put_back([entry for entry in unsent if not entry.of_session])
-            self._returned += unsent
+        Args:
+            management: of that session; its `proved` has them already. more: how many nodes more than was known.
+        """
+        ledger = self.ledger
+        place = ledger.proved + more
+        if self._restored:  # of the process before this one some may never have been on disk: there their numbers tell
+            self._restored = False
+            known = sum(1 for entry in ledger.window if entry.number is not None and entry.number <= management.proved)
+            place = ledger.proved + known
+        self.prove(place, "sm")
+
+    def prove(self, place: int, by: str) -> None:
+        """All that was written up to a place is with the server."""
+        proved = self.ledger.prove(place)
+        if proved:
+            if self.shelf.used:
+                self.shelf.forget(proved)
+            if self._dispatcher.wants(Event.NODE_ACKED):
+                for entry in proved:
+                    self.tell(Event.NODE_ACKED, entry, by=by)
+        self._deaf_links = self._fruitless = 0
+        if self._connection is not None:
+            self._connection.answered(place)
+
+    def take_back(self, unsent: list[Entry], *, refused: bool) -> None:
+        """The connection is gone: what never reached the network is held again. `end` tells of it.
+
+        Args:
+            unsent: the nodes. refused: the server ended the stream with an error, which one of ours may have caused.
+        """
+        connection, self._connection = self._connection, None
+        self._intake.set_limits(None)  # the next server may take more
+        ledger = self.ledger
+        if connection is not None and connection.given_up:
+            if self.proofs.unanswered_barriers:
+                self._deaf_links += 1
+            elif self.proofs.management is not None:
+                # Prosody 13 may feed a resumed stream to a parser that stands in the middle of a stanza: it answers
+                # nothing, time and again.
+                self._fruitless += 1
+                if self._fruitless >= _MOST_FRUITLESS:
+                    self.proofs.management.forget()
+        ledger.put_back([entry for entry in unsent if entry.receipt.state is ReceiptState.WRITTEN])
+        if refused:
+            for entry in ledger.window:
+                entry.doubts += 1
+            self.shelf.mark(list(ledger.window))
+        fresh = [entry for entry in unsent if entry.receipt.state is not ReceiptState.WRITTEN]
+        if fresh:
+            self.shelf.mark(fresh, written=False)
+            self._queue.put_back([entry for entry in fresh if not entry.of_session])
+            self._returned += fresh
             self._set_expiry()
 
-    def end(self) -> None:
-        """The session ended, and all have heard of that."""
+    def deafness(self) -> bool:
+        """Whether this server answers no barriers, as it seems: then none are asked for any more."""
+        if self._deaf_links < _MOST_DEAF_LINKS or self._deaf:
+            return False
+        self._deaf = True
+        return True
+
+    def suspend(self) -> None:
+        """The connection is gone, and the session may go on over another: what is in doubt is named."""
+        for entry in list(self.ledger.window):
+            self.tell(Event.NODE_UNCERTAIN, entry, next="resume", doubts=entry.doubts)
+        self._tell_returned()
+
+    def end(self, *, for_good: bool = False) -> None:
+        """The session ended, and all have heard of that: what is unproved is uncertain, and each node is named."""
+        ledger = self.ledger
+        entries = ledger.take_all()
+        poison = len(entries) == 1 and entries[0].doubts >= self._config.max_doubts
+        told: list[tuple[Entry, str]] = []
+        back: list[Entry] = []
+        for entry in entries:
+            after = "drop" if entry.of_session else entry.on_doubt
+            if poison:
+                times = entry.doubts
+                self._settle(entry, ReceiptState.DROPPED, f"the server ended the stream for it, {times} times")
+                after = "poison"
+            elif after == "drop" or for_good:
+                self._settle(entry, ReceiptState.UNCERTAIN, _IN_DOUBT, keep=for_good and after != "drop")
+            else:
+                entry.receipt.state = ReceiptState.UNCERTAIN
+                entry.receipt.reason = _IN_DOUBT
+                entry.again = True
+                back.append(entry)
+            entry.number = None  # of a session that is over
+            told.append((entry, after))
+        self.shelf.mark(back)
+        self._queue.put_back(back)
+        self._restored = False
+        self.proofs.end()
+        self.shelf.session(None)
+        self._set_expiry()
+        for entry, after in told:
+            if after == "poison":
+                self.tell(Event.NODE_DROPPED, entry, reason="poison", doubts=entry.doubts)
+                continue
+            self.tell(Event.NODE_UNCERTAIN, entry, next="drop" if for_good else after, doubts=entry.doubts)
+            if entry.receipt.state is ReceiptState.UNCERTAIN and not entry.receipt.final:
+                self.tell(Event.PCJ_NODEQUEUED, entry, again=True)
+        self._tell_returned()
+
+    def _tell_returned(self) -> None:
         returned, self._returned = self._returned, []
         for entry in returned:
             if entry.of_session:
-                entry.receipt.state = ReceiptState.DROPPED
-                entry.receipt.reason = "the session that it belongs to is gone"
+                self._settle(entry, ReceiptState.DROPPED, "the session that it belongs to is gone")
                 self.tell(Event.NODE_DROPPED, entry, reason="drop")
             elif entry.receipt.state is ReceiptState.QUEUED:  # a handler may have ended it meanwhile
                 self.tell(Event.PCJ_NODEQUEUED, entry, again=True)
@@ -237,46 +406,140 @@ class Outbox:
         """From now on nothing is taken."""
         self._halted = True
 
-    def abandon(self, receipt: Receipt) -> None:
-        """Give up a request that is still held: nobody waits for its reply any more."""
-        entry = self._queue.take(receipt)
-        if entry is None and self._connection is not None:
-            entry = self._connection.withdraw(receipt)
-        if entry is not None:
-            receipt.state = ReceiptState.DROPPED
-            receipt.reason = "nobody waits for its reply any more"
-            self.tell(Event.NODE_DROPPED, entry, reason="abandoned")
-
     def halt(self) -> None:
-        """Nothing more goes out: what is held is dropped, each with an event."""
+        """Nothing more goes out: what is held is dropped, each with an event; a durable queue keeps its own."""
         self._halted = True
         entries = self._queue.take_all()
         self._set_expiry()
-        self._drop(entries)
+        kept = [entry for entry in entries if entry.key is not None]
+        for entry in kept:
+            entry.receipt.settle(entry.receipt.state, "the broker was halted; it stays in the queue's file")
+        self._drop([entry for entry in entries if entry.key is None])
+        self._release(UsageError("the broker was halted"))
 
-    def _drop(self, entries: list[Entry]) -> None:
-        for entry in entries:
-            entry.receipt.state = ReceiptState.DROPPED
-            entry.receipt.reason = "the broker was halted"
-        for entry in entries:
-            self.tell(Event.NODE_DROPPED, entry, reason="halt")
+    def hand_over(self) -> None:
+        """The session goes on in another process; what it does not find on disk is uncertain for good."""
+        self.proofs.offer()
+        for entry in (*self.ledger.take_all(), *self._queue.take_all()):
+            if entry.key is not None:
+                entry.receipt.settle(entry.receipt.state, "it was handed over to the next process")
+            else:
+                state = entry.receipt.state
+                doubtful = state is not ReceiptState.QUEUED
+                self._settle(entry, ReceiptState.UNCERTAIN if doubtful else ReceiptState.DROPPED, "the process ends")
+                if doubtful:
+                    self.tell(Event.NODE_UNCERTAIN, entry, next="drop", doubts=entry.doubts)
+                else:
+                    self.tell(Event.NODE_DROPPED, entry, reason="halt")
+        self._returned.clear()
+        self._set_expiry()
+        self.proofs.end()
 
-    def written(self, entry: Entry) -> None:
-        """An entry was handed to the transport."""
-        self.tell(Event.PCJ_NODESENT, entry)
+    def management(self) -> tuple[Management | None, int]:
+        """A session that could be resumed, and how many of our stanzas in it are unproved."""
+        return self.proofs.management or self.shelf.left, len(self.ledger)
 
-    def tell(self, event: Event, entry: Entry, **detail: object) -> None:
-        """Fire an event with the node as it goes out."""
-        if self._dispatcher.wants(event):
-            node = self._node_of(entry)
-            if any(namespace in entry.stanza for namespace in _WITH_PASSWORDS):
-                node = redacted(node)
-            self._dispatcher.fire(event, node, detail=detail)
+    def resumption(self) -> tuple[Management | None, int]:
+        """The same, to be asked for now."""
+        self.proofs.offer()
+        return self.management()
 
-    def _node_of(self, entry: Entry) -> Node:
-        """The node as it was output; made anew, since only its bytes are kept."""
-        # The bounds on what a peer may send are not meant for what we wrote ourselves.
-        return ET.fromstring(b'<_ xmlns="%b">%b</_>' % (CLIENT.encode(), entry.stanza))[0]
+    # ---- the durable queue
+
+    def open(self) -> None:
+        """Have the durable queue at hand: what a process before this one left is taken over.
+
+        Raises:
+            QueueError: it cannot be used; nothing was changed.
+        """
+        if not self.shelf.used or self.shelf.opened:
+            return
+        held = list(self._queue)
+        found = self.shelf.open(held)
+        there, known = set(map(id, found.queued)), set(map(id, held))
+        self._queue.take_all()
+        for entry in held:
+            if entry.key is not None and id(entry) not in there:
+                self._settle(entry, ReceiptState.DROPPED, "another process has taken it out of the queue")
+        self._queue.put_back(found.queued)
+        self._queue.put_back([entry for entry in held if entry.key is None])
+        if found.management is not None:
+            self.ledger.put_back(found.unproved)
+            self.ledger.go_on(found.management.proved)
+            self._restored = True
+        self._set_expiry()
+        for entry in found.acked:
+            self.tell(Event.NODE_ACKED, entry, by="sm")
+        for entry in found.unproved:
+            self.tell(Event.NODE_UNCERTAIN, entry, next="resume", doubts=entry.doubts)
+        for entry in found.queued:
+            if id(entry) in known:
+                continue
+            if entry.receipt.state is ReceiptState.UNCERTAIN:
+                self.tell(Event.NODE_UNCERTAIN, entry, next=entry.on_doubt, doubts=entry.doubts)
+                if entry.on_doubt == "drop":
+                    self._queue.take(entry.receipt)
+                    self._settle(entry, ReceiptState.UNCERTAIN, entry.receipt.reason)
+                    continue
+            self.tell(Event.PCJ_NODEQUEUED, entry, again=True)
+
+    def _failed(self, error: PcjError) -> None:
+        self._dispatcher.fire(Event.WARNING, None, error, {"what": f"the durable queue cannot be written: {error}"})
+
+    # ---- what waits, and for how long
+
+    async def drain(self, ended: Callable[[], PcjError | None]) -> None:
+        """Wait until little waits to be sent; `ended` says why nothing will go any more.
+
+        Raises:
+            PcjError: what `ended` said.
+        """
+        if self._connection is not None:
+            self._connection.flush()
+            self._look_low()
+        if self._high:
+            error = ended()
+            if error is not None:
+                raise error
+            if self._low is None:
+                self._low = asyncio.get_running_loop().create_future()
+                self._low.add_done_callback(lambda done: done.cancelled() or done.exception())
+            await asyncio.shield(self._low)
+
+    def _look_high(self, nodes: int, size: int, more: int) -> None:
+        config = self._config
+        nodes += len(self._queue) + 1
+        size += self._queue.size + more
+        if nodes > config.high_water_nodes or size > max(config.write_high_water, config.queue_max_bytes // 2):
+            self._high = True
+            if self._connection is not None:
+                self._connection.outflow.on_low = self._look_low
+            self._dispatcher.fire(Event.HIGH_WATER, detail={"nodes": nodes, "bytes": size})
+
+    def _look_low(self) -> None:
+        if not self._high:
+            return
+        nodes, size = self._connection.outbound if self._connection is not None else (0, 0)
+        nodes += len(self._queue)
+        size += self._queue.size
+        if nodes > self._config.high_water_nodes // 2 or size > self._config.queue_max_bytes // 4:
+            return
+        self._high = False
+        if self._connection is not None:
+            self._connection.outflow.on_low = None
+        self._dispatcher.fire(Event.LOW_WATER, detail={"nodes": nodes, "bytes": size})
+        low, self._low = self._low, None
+        if low is not None and not low.done():
+            low.set_result(None)
+
+    def _release(self, error: PcjError) -> None:
+        low, self._low = self._low, None
+        if low is not None and not low.done():
+            low.set_exception(error)
+
+    def link_ended(self, error: PcjError) -> None:
+        """No attempt will follow by itself: who waits for the flow waits in vain."""
+        self._release(error)
 
     def _set_expiry(self) -> None:
         when = self._queue.next_expiry()
@@ -295,26 +558,63 @@ class Outbox:
         self._set_expiry()
 
     def _expire(self) -> None:
-        expired = self._queue.expire(asyncio.get_running_loop().time())
-        self._give_up(expired, "expired")
+        now = asyncio.get_running_loop().time()
+        self._expired(self._queue.expire(now))
+
+    def _expired(self, expired: list[Entry]) -> None:
+        """The time of these was over while they waited; what went out before stays in doubt for good."""
+        doubtful = [entry for entry in expired if entry.receipt.state is ReceiptState.UNCERTAIN]
+        late = [entry for entry in expired if entry.receipt.state is not ReceiptState.UNCERTAIN]
+        for entry in expired:
+            age = entry.expires - entry.at
+            which = "queue_max_age" if math.isclose(age, self._config.queue_max_age) else "its ttl"
+            doubt = entry.receipt.state is ReceiptState.UNCERTAIN
+            state = ReceiptState.UNCERTAIN if doubt else ReceiptState.EXPIRED
+            self._settle(entry, state, f"waited longer than {which} ({age:g} s)")
+        for entry in doubtful:
+            self.tell(Event.NODE_UNCERTAIN, entry, next="drop", doubts=entry.doubts)
+        self._give_up(late, "expired")
+
+    # ---- the end of a node
+
+    def _settle(self, entry: Entry, state: ReceiptState, reason: str, *, keep: bool = False) -> None:
+        """Nothing more comes of a node."""
+        if not keep:
+            self.shelf.forget((entry,))
+        entry.receipt.settle(state, reason)
+
+    def _drop(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            self._settle(entry, ReceiptState.DROPPED, "the broker was halted")
+        for entry in entries:
+            self.tell(Event.NODE_DROPPED, entry, reason="halt")
 
     def _give_up(self, entries: list[Entry], reason: str) -> None:
-        """Tell of held nodes whose receipts are settled already."""
+        """Tell of nodes whose receipts are settled already."""
         for entry in entries:
             self.tell(Event.NODE_DROPPED, entry, reason=reason)
-        if entries and self.on_given_up is not None:
-            self.on_given_up(entries, reason)
+        if entries:
+            if self.on_given_up is not None:
+                self.on_given_up(entries, reason)
+            self._look_low()
+
+    def written(self, entry: Entry) -> None:
+        """An entry was handed to the transport."""
+        if entry.again:
+            self.tell(Event.PCJ_NODESENT, entry, resend=True)
+        else:
+            self.tell(Event.PCJ_NODESENT, entry)
+
+    def tell(self, event: Event, entry: Entry, **detail: object) -> None:
+        """Fire an event with the node as it goes out."""
+        if self._dispatcher.wants(event):
+            node = self._intake.node_of(entry)
+            if any(namespace in entry.stanza for namespace in _WITH_PASSWORDS):
+                node = redacted(node)
+            self._dispatcher.fire(event, node, detail=detail)
 
 
 def _call(method: weakref.WeakMethod[Callable[[], None]]) -> None:
     found = method()
     if found is not None:
         found()
-
-
-def _without_id(node: Node) -> Node:
-    """The same element without its id; `node` is not changed."""
-    bare = ET.Element(node.tag, {name: value for name, value in node.items() if name != "id"})
-    bare.text = node.text
-    bare.extend(node)
-    return bare

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from pcj.errors import PcjError, Phase, ProtocolError
 from pcj.events import NO_DETAIL
+from pcj.protocol.management import Management
 from pcj.protocol.steps import Session
 from pcj.queue import Entry
 from pcj.stanza import Node
@@ -36,7 +37,11 @@ class Owner(Protocol):
     def negotiation_failed(self, error: ProtocolError, phase: Phase) -> bool:
         """Returns whether another attempt will follow."""
 
-    def receive(self, nodes: list[Node]) -> None: ...
+    def receive(self, nodes: list[Node], size: int) -> None:
+        """Nodes of one read of so many bytes."""
+
+    def receive_early(self, nodes: list[Node]) -> None:
+        """Nodes that came before READY: stream management does not count them."""
 
     def written(self, entry: Entry) -> None: ...
 
@@ -50,15 +55,28 @@ class LinkOwner:
 
     Attributes:
         session_begins: called before READY is fired; what it sends goes out when all have heard of that.
-        receive: nodes came in. written: a node went out.
-        unsent: called when a connection is gone, before that is told, with the nodes that never reached the network.
-        session_ended: called after SOCKETDISCONNECT with the reason, "drop", "shutdown" or "halt".
+        receive, receive_early: nodes came in. written: a node went out.
+        unsent: called when a connection is gone, before that is told, with the nodes that never reached the network and
+            whether the server ended the stream with an error.
+        session_suspended: called after SOCKETDISCONNECT, where the session may go on over another connection.
+        proved: the server said, as it resumed that session or refused to, how many more of our stanzas it has.
+        session_ended: called after SOCKETDISCONNECT with the reason, "drop", "resume failed", "resume timeout",
+            "shutdown" or "halt", and whether it is kept for another process.
+        management: gives the session that could be resumed, and how many of our stanzas in it are unproved.
+            resumption: the same, as it is to be asked for now.
+        prepare: called before the first attempt; may raise what then nobody connects for.
         link_ended: no attempt will follow by itself.
     """
 
     session_begins: Callable[[Session], None]
-    receive: Callable[[list[Node]], None]
+    receive: Callable[[list[Node], int], None]
+    receive_early: Callable[[list[Node]], None]
     written: Callable[[Entry], None]
-    unsent: Callable[[list[Entry]], None]
-    session_ended: Callable[[str], None]
+    unsent: Callable[[list[Entry], bool], None]
+    session_suspended: Callable[[], None]
+    proved: Callable[[Management, int], None]
+    management: Callable[[], tuple[Management | None, int]]
+    resumption: Callable[[], tuple[Management | None, int]]
+    prepare: Callable[[], None]
+    session_ended: Callable[[str, bool], None]
     link_ended: Callable[[PcjError], None]

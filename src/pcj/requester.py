@@ -16,6 +16,8 @@ __all__ = ["Requester"]
 
 _ENDS = {
     "drop": "the connection was lost before the reply came",
+    "resume failed": "the connection was lost before the reply came, and the session could not be resumed",
+    "resume timeout": "the connection was lost before the reply came, and the time to resume the session was over",
     "shutdown": "the broker was shut down before the reply came",
     "halt": "the broker was halted before the reply came",
     "expired": "the request waited too long in the queue and was never sent",
@@ -112,7 +114,9 @@ class Requester:
         """The link ended: tell every asker; with `sent_only` those whose request is still queued wait on."""
         for _, asker in self._requests:
             if not (sent_only and asker.receipt.state is ReceiptState.QUEUED):
-                self._fail(asker, RequestError(f"no reply: {_ENDS[reason]}", reason=reason))
+                # By whatever way the session was lost, to the asker it is a drop (event-order C11).
+                word = "drop" if reason.startswith("resume") else reason
+                self._fail(asker, RequestError(f"no reply: {_ENDS[reason]}", reason=word))
 
     def fail_given_up(self, entries: list[Entry], reason: str) -> None:
         """Requests that were given up in the queue: "expired" or "oversized"."""

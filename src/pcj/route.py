@@ -184,7 +184,7 @@ class Route:
         Raises:
             ConnectionFailed: that is no place to go to, or `Config.max_redirects` are used up.
         """
-        there = self._parse(text, guarded=guarded, sent_by=sent_by)
+        there = self.place(text, guarded=guarded, sent_by=sent_by)
         if there is None:
             message = f"the server sends us on to {shown(text)}, which is neither a host nor an address"
         elif len(self._hops) >= self._config.max_redirects:
@@ -201,7 +201,8 @@ class Route:
         self._next = there
         return len(self._hops)
 
-    def _parse(self, text: str, *, guarded: bool, sent_by: str) -> Elsewhere | None:
+    def place(self, text: str, *, guarded: bool, sent_by: str) -> Elsewhere | None:
+        """A place that a server names, "host" or "host:port", with the same reference identity; None if it is none."""
         match = _HOST_PORT.fullmatch(text)
         if match is None or self._taken is None:
             return None

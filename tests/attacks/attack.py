@@ -16,7 +16,7 @@ SECTIONS: Final[Mapping[str, str]] = {
     "S": "Authentication",
     "X": "The XML stream",
     "P": "Stanzas, requests and replies",
-    "M": "Extensions that pcj does not speak, the router, the end of a link",
+    "M": "Stream management, the router, the end of a link",
 }
 
 

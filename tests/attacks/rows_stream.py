@@ -417,8 +417,8 @@ async def flood(stage: Stage) -> None:
     sent = 0
     async with stage.session(watch=False, inbound_backlog=200, max_pending_requests=10) as session:
         session.broker.subscribe(Event.PCJ_NODERECEIVED, slow)
-        warned: list[Status] = []
-        session.broker.subscribe(Event.WARNING, warned.append)
+        paused: list[Status] = []
+        session.broker.subscribe(Event.READING_PAUSED, paused.append)
         with flat(24):
             try:
                 while sent < 1_000_000:
@@ -429,7 +429,7 @@ async def flood(stage: Stage) -> None:
             except TimeoutError:
                 pass  # the network takes no more, and neither do we
             assert sent < 100_000, "the whole of a gigabyte was read"
-            assert "nothing is read" in str(warned[0].detail["what"])
+            assert len(paused) == 1
         awake.set()
         await session.barrier()
         for _ in range(100):
@@ -443,10 +443,11 @@ X28 = Attack(
     id="X28",
     what="A gigabyte of stanzas while the handler of the first sleeps",
     unprotected="what is not handled yet waits in memory: all of it",
-    pcj="at `inbound_backlog` reading stops, with a `WARNING`: the rest waits at the server; behind the handler it "
-    "goes on, and nothing is lost",
+    pcj="at `inbound_backlog` reading stops, with a `READING_PAUSED`, but for one read a second, up to "
+    "`inbound_max_bytes`: the rest waits at the server; behind the handler it goes on, and nothing is lost",
     plays=only(flood),
-    note="while nothing is read, a ping of the server's waits too: the bound is on memory, and the handler is our own",
+    note="the one read a second is for the server's pings behind what waits; past `inbound_max_bytes` they wait, too: "
+    "the bound is on memory, and the handler is our own",
 )
 
 

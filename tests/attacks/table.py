@@ -11,6 +11,7 @@ from tests.attacks import (
     rows_bounds,
     rows_discovery,
     rows_logins,
+    rows_management,
     rows_older,
     rows_requests,
     rows_sasl,
@@ -52,6 +53,7 @@ _MODULES: Final = (
     rows_stream,
     rows_requests,
     rows_stanzas,
+    rows_management,
     rows_unspoken,
 )
 _ORDER: Final = tuple(SECTIONS)

@@ -31,7 +31,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"unhandled_iq": "drop"}, "unhandled_iq must be 'error' or 'ignore', not 'drop'"),
     ({"session": "never"}, "session must be 'auto' or 'always', not 'never'"),
     ({"bind_option": "all"}, "bind_option must be 'log' or 'default', not 'all'"),
-    ({"queue": "pcj.db"}, "queue must be 'memory', not 'pcj.db': this version has no durable queue"),
+    ({"queue": ""}, "queue must be 'memory' or the path of a file, not ''"),
+    ({"queue": "a\0b"}, "queue must be 'memory' or the path of a file, not 'a\\x00b'"),
+    ({"on_doubt": "send"}, "on_doubt must be 'hold' or 'resend' or 'drop', not 'send'"),
+    ({"acks": "on"}, "acks must be 'auto' or 'off', not 'on'"),
+    ({"ack_on": "read"}, "ack_on must be 'handled' or 'received', not 'read'"),
     ({"pins": ("sha1:00",)}, "a pin is 'sha256:' or 'cert-sha256:' and 64 hexadecimal digits, not 'sha1:00'"),
     (
         {"pins": ("sha256:" + "g" * 64,)},

@@ -76,4 +76,4 @@ def test_where_a_server_says_nothing_our_own_bound_counts(real_server: RealServe
 
 
 def forget_the_limit(broker: Broker) -> None:
-    broker._outbox._set_limits(None)
+    broker._outbox._intake.set_limits(None)

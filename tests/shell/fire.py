@@ -11,7 +11,7 @@ import base64
 import re
 import socket
 import ssl
-from collections import deque
+from collections import Counter, deque
 from typing import Any, NamedTuple
 
 from pcj.errors import SaslError
@@ -33,6 +33,12 @@ NAMESPACES = {
 
 class _Socket:
     family = socket.AF_INET
+
+    def fileno(self) -> int:
+        return -1  # as of one that is closed: the kernel knows nothing of it
+
+    def setsockopt(self, *option: object) -> None:
+        """There is no network that could be told."""
 
 
 class MemoryTransport(asyncio.Transport):
@@ -162,17 +168,49 @@ class Script(NamedTuple):
 
 
 _SAID = re.compile(
-    r"<stream:stream[^>]*>|<starttls[^>]*/>|<(auth|response|handshake|iq|bind)\b[^>]*?(?:/>|>.*?</\1>)|</stream:stream>"
+    r"<stream:stream[^>]*>|<starttls[^>]*/>|</stream:stream>|"
+    r"<(auth|response|handshake|iq|message|presence|bind|enable|resume|r|a)\b[^>]*?(?:/>|>.*?</\1>)"
 )
+_STANZAS = ("iq", "message", "presence")
+_SM = "xmlns='urn:xmpp:sm:3'"
 #: How long an answer that a move is about may take to fall due, in seconds.
 PATIENCE = 2.0
+
+
+class Memory:
+    """What the servers of one example have in common.
+
+    Args:
+        manages: how they do stream management: "" not at all, "refuses" each <enable/>, "counts" without resumption,
+            "keeps" the sessions of links that broke, "forgets" them (and says what it has handled).
+
+    Attributes:
+        handled: of each session that was kept, by its id: the stanzas of the client's. received: how often the message
+            of an id was read, by any of them.
+    """
+
+    def __init__(self, manages: str) -> None:
+        self.manages = manages
+        self.handled: dict[str, int] = {}
+        self.received: Counter[str] = Counter()
+        self.faults: list[str] = []
 
 
 class Peer:
     """A server's end of one connection."""
 
-    def __init__(self, connection_type: str, script: Script, tls: str, context: ssl.SSLContext, mechanism: str) -> None:
+    def __init__(
+        self,
+        connection_type: str,
+        script: Script,
+        tls: str,
+        context: ssl.SSLContext,
+        mechanism: str,
+        memory: Memory,
+    ) -> None:
         """It begins at once; `transport` is to be set in the same turn of the loop."""
+        self._memory = memory
+        self._managed = ""  # the id of its stream-managed session
         self.type = connection_type
         self._script = script
         self._tls = tls
@@ -249,6 +287,13 @@ class Peer:
             return "</stream:stream>"
         if said.startswith("<starttls"):
             return "<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>"
+        if name in ("enable", "resume", "r", "a"):
+            return self._manage(said, name)
+        if name in _STANZAS and self._managed:
+            self._memory.handled[self._managed] += 1
+        if name in ("message", "presence"):
+            self._memory.received[identity] += 1
+            return ""
         text = said[said.index(">") + 1 :].partition("<")[0]
         if name in ("auth", "response"):
             return self._sasl(name, text)
@@ -264,6 +309,33 @@ class Peer:
         to = (re.search(r'\bto="([^"]*)"', said) or ["", ""])[1]
         sender = f" from='{to}'" if to else ""
         return self.wrapped(f"<iq type='result' id='{identity}'{sender} to='{DOMAIN}'>{inside}</iq>")
+
+    def _manage(self, said: str, name: str) -> str:
+        """Stream management (XEP-0198)."""
+        memory = self._memory
+        handled = memory.handled
+        if name == "enable":
+            if memory.manages == "refuses":
+                return f"<failed {_SM}><unexpected-request xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>"
+            if self._managed:
+                memory.faults.append(f"twice: {said}")
+            self._managed = f"session-{len(handled)}"
+            handled[self._managed] = 0
+            kept = memory.manages in ("keeps", "forgets")
+            resumes = f" id='{self._managed}' resume='true' max='10'" if kept else ""
+            return f"<enabled {_SM}{resumes}/>"
+        if name == "resume":
+            identity = (re.search(r'\bprevid="([^"]*)"', said) or ["", ""])[1]
+            if memory.manages == "keeps" and identity in handled:
+                self._managed = identity
+                return f"<resumed {_SM} previd='{identity}' h='{handled[identity]}'/>"
+            count = f" h='{handled[identity]}'" if identity in handled else ""
+            gone = "<item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>"
+            return f"<failed {_SM}{count}>{gone}</failed>"
+        if not self._managed:
+            memory.faults.append(f"outside a managed session: {said}")
+            return ""
+        return f"<a {_SM} h='{handled[self._managed]}'/>" if name == "r" else ""
 
     def wrapped(self, stanza: str) -> str:
         """A stanza as it travels to this type."""
@@ -284,7 +356,9 @@ class Peer:
             return header + features(STARTTLS)
         if not self._authenticated:
             return header + features(mechanisms(self._mechanism))
-        return header + (features(BIND, SESSION) if self.type == "XMPP" else features())
+        if self.type != "XMPP":
+            return header + features()
+        return header + features(BIND, SESSION, *([f"<sm {_SM}/>"] if self._memory.manages else []))
 
     def _sasl(self, name: str, text: str) -> str:
         data = None if not text else b"" if text == "=" else base64.b64decode(text)

@@ -53,6 +53,15 @@ def never() -> asyncio.Future[None]:
 # ---- a scripted server
 
 
+#: A ping that proves what was written before it, or looks whether we live; of the broker's own.
+BARRIER = re.compile(r"""<iq\b[^>]*\bid="([^"]+)"[^>]*><ping xmlns="urn:xmpp:ping"/></iq>""")
+
+
+def returned(barrier: re.Match[str]) -> str:
+    """What a server makes of one: a component's comes back to it, a client's is answered."""
+    return barrier[0] if ' to="' in barrier[0] else f"<iq type='result' id='{barrier[1]}'/>"
+
+
 class Wire:
     """The server's end of one connection, in words of the test's own."""
 
@@ -132,6 +141,42 @@ class Wire:
             f"<iq type='result' id='{identity}'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>"
             f"<jid>romeo@localhost/{resource}</jid></bind></iq>"
         )
+
+    def prove(self, came: str) -> str:
+        """Answer the barriers in what came; returns it without them."""
+        self.send("".join(map(returned, BARRIER.finditer(came))))
+        return BARRIER.sub("", came)
+
+    async def proving(self, came: list[str] | None = None) -> str:
+        """All that comes up to the client's closing tag, which is answered, as is each barrier in its turn.
+
+        Args:
+            came: where each piece is noted as it is read, without the barriers.
+        """
+        whole, done = "", 0
+        noted = [] if came is None else came
+        try:
+            while "</stream:stream>" not in self._came[done:]:
+                data = await self.reader.read(1 << 18)
+                if not data:
+                    return whole
+                self._came += data.decode("utf-8", "replace")
+                end = self._came.rfind(">") + 1
+                # A piece ends behind a whole element only if no ping is cut: then its rest comes with the next.
+                cut = self._came.rfind("<iq", done, end)
+                if cut >= 0 and "</iq>" not in self._came[cut:end]:
+                    end = cut
+                piece = self.prove(self._came[done:end])
+                noted.append(piece)
+                whole += piece
+                done = end
+                if "</stream:stream>" in piece:
+                    break
+        except ConnectionResetError:
+            return whole
+        self._came = self._came[done:]
+        self.send("</stream:stream>")
+        return whole
 
     async def close(self) -> str:
         """All that comes up to the client's closing tag, which is answered; or up to the end of the connection."""

@@ -12,25 +12,33 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from xml.etree.ElementTree import Element
 
 import pytest
 
 from pcj import Broker, ConfigError, ConnectionFailed, Event, Phase, QueueFull, ReceiptState, Retry, message, ping
 from pcj.backoff import Backoff
-from pcj.config import XMPP, Config
+from pcj.config import JABBERD14_COMPONENT, XMPP, Config
 from pcj.errors import NodeError, ProtocolError, SaslError
+from pcj.intake import Intake
+from pcj.liveness import Liveness
 from pcj.namespaces import CLIENT, STREAMS
+from pcj.outflow import Outflow
 from pcj.protocol import Negotiator, dialect_of
 from pcj.protocol.actions import Compute, Failed
-from pcj.queue import Entry, MemoryQueue, WriteBuffer
+from pcj.protocol.features.feature import Progress
+from pcj.protocol.features.management import ENABLE
+from pcj.protocol.steps import Negotiation, Send
+from pcj.queue import Entry, Ledger, MemoryQueue, WriteBuffer
 from pcj.sasl import MECHANISMS, Challenge, Channel, Credentials, Respond
 from pcj.sasl import Limits as SaslLimits
 from pcj.serialize import serialize
 from pcj.stanza_clock import StanzaClock
 from pcj.transport.resolve import Endpoint, resolve
 from pcj.transport.tcp import dial
-from pcj.xmlstream import NegotiatingParser, ReadyParser, limits_of
+from pcj.xmlstream import NegotiatingParser, ReadyParser, StreamHeader, limits_of
 from tests.core.protocol import play
+from tests.shell.instant import run as instant
 from tests.shell.links import Wire, client, closed_port, component, run, scripted, server, turns
 from tests.shell.test_stanza_clock import Clockwork
 from tests.shell.transport.dialling import connecting, listen, never
@@ -315,8 +323,9 @@ def outbound_bytes(bound: int, size: int) -> bool:
 
 def of_bytes(size: int) -> Any:
     """A component's message of so many bytes."""
-    empty = len(serialize(message(to=TO, from_="echo.localhost", body="x"), "jabber:component:accept")) - 1
-    return message(to=TO, from_="echo.localhost", body="x" * (size - empty))
+    given = message(to=TO, from_="echo.localhost", id="i", body="x")
+    empty = len(serialize(given, "jabber:component:accept")) - 1
+    return message(to=TO, from_="echo.localhost", id="i", body="x" * (size - empty))
 
 
 def queue_nodes(bound: int, count: int) -> bool:
@@ -334,11 +343,16 @@ def queue_bytes(bound: int, size: int) -> bool:
 
 
 def queue_age(bound: float, seconds: float) -> bool:
-    queue = MemoryQueue(10, 1000, bound)
-    entry = Entry(b"<a/>", b"<a/>", 100.0)
+    async def made() -> Entry:
+        options = Config(
+            connection_type=JABBERD14_COMPONENT, jid="echo.localhost", password="secret", queue_max_age=bound
+        )
+        return Intake(options, dialect_of(JABBERD14_COMPONENT)).entry(message(to=TO), None, None, None)
+
+    queue = MemoryQueue(10, 1000)
+    entry = asyncio.run(made())
     queue.put(entry)
-    queue.expire(100.0 + seconds)
-    return entry.receipt.state is ReceiptState.QUEUED
+    return queue.expire(entry.at + seconds) == []
 
 
 def pending(bound: int, count: int) -> bool:
@@ -346,6 +360,37 @@ def pending(bound: int, count: int) -> bool:
         lambda: component(closed_port(), max_pending_requests=bound),
         lambda broker: [broker.return_to_sender(ping(to=TO)) for _ in range(count)],
     )
+
+
+def backlog_bytes(bound: int, weight: int) -> bool:
+    """Whether more is still read while a status of so many bytes waits."""
+    reads: list[bool] = []
+
+    async def main() -> None:
+        async def script(wire: Wire) -> None:
+            await wire.component()
+            await wire.close()
+
+        async with scripted(script) as at:
+            broker = component(at.port, inbound_max_bytes=bound)
+            go = asyncio.Event()
+
+            async def slow(_: object) -> None:
+                await go.wait()
+
+            broker.subscribe("of the test's own", slow)
+            async with broker:
+                broker._dispatcher.weight = weight
+                broker._dispatcher.fire("of the test's own")
+                broker._backpressure.check()
+                connection = broker._link.connection
+                assert connection is not None
+                reads.append(not connection.paused)
+                go.set()
+                await turns()
+
+    run(main)
+    return reads[0]
 
 
 def backlog(bound: int, waiting: int) -> bool:
@@ -389,7 +434,139 @@ def one_write(bound: int, size: int) -> bool:
     buffer = WriteBuffer()
     for part in (100, size - 100):
         buffer.append(Entry(b"", b"x" * part, 0.0))
-    return len(buffer.take(bound)) == 2
+    return len(buffer.take(10, bound)) == 2
+
+
+def window_nodes(bound: int, count: int) -> bool:
+    """Whether so many nodes may be written and unproved."""
+    return Ledger(bound, 10_000, 100).allowance()[0] >= count
+
+
+def window_bytes(bound: int, size: int) -> bool:
+    """Whether one more node may be written behind so many unproved bytes."""
+    ledger = Ledger(10, bound, 100)
+    ledger.written([Entry(b"", b"x" * (size - 1), 0.0)], size - 1)
+    return ledger.allowance()[0] > 0
+
+
+def proof_due(bound: int, count: int) -> bool:
+    """Whether so many nodes may go out before a proof is asked for."""
+    return not Ledger(1_000, 10_000, bound).is_due(count)
+
+
+def high_water(bound: int, count: int) -> bool:
+    """Whether so many nodes may wait before HIGH_WATER is told."""
+    told: list[object] = []
+
+    async def main() -> None:
+        broker = component(closed_port(), high_water_nodes=bound)
+        broker.subscribe(Event.HIGH_WATER, told.append)
+        for _ in range(count):
+            broker.output(message(to=TO))
+        broker.halt()
+
+    run(main)
+    return not told
+
+
+def watched(silence: float, probe: float, seconds: float) -> tuple[list[str], list[str]]:
+    """(what was asked, who was given up) when a peer has been silent for so long."""
+    asked: list[str] = []
+    dead: list[str] = []
+
+    async def main() -> None:
+        def ask() -> str:
+            asked.append("ping")
+            return "ping"
+
+        liveness = Liveness(
+            silence,
+            probe,
+            ask=ask,
+            dead=lambda error: dead.append(str(error)),
+            tell=lambda silence, by: None,
+            keepalive=lambda: None,
+        )
+        await asyncio.sleep(seconds)
+        liveness.cancel()
+
+    instant(main)
+    return asked, dead
+
+
+def silent(bound: float, seconds: float) -> bool:
+    return not watched(bound, 1000.0, seconds)[0]
+
+
+def unanswered(bound: float, seconds: float) -> bool:
+    return not watched(10.0, bound, 10.0 + seconds)[1]
+
+
+def asked_in_time(bound: float, seconds: float) -> bool:
+    """Whether nothing is asked yet so long after the first node went out."""
+    asked: list[int] = []
+
+    async def main() -> None:
+        class Taker:
+            def transmit(self, data: bytes) -> bool:
+                return True
+
+            def unwritable(self) -> None: ...
+
+            def emptied(self) -> None: ...
+
+            def wants(self, event: str) -> bool:
+                return False
+
+            def written(self, entry: Entry) -> None: ...
+
+        def prove(place: int) -> bytes:
+            asked.append(place)
+            return b""
+
+        outflow = Outflow(Taker(), Ledger(10, 1_000, 5), 1_000, bound)
+        outflow.prover = prove
+        outflow.send(Entry(b"", b"x", 0.0))
+        outflow.flush()
+        await asyncio.sleep(seconds)
+        outflow.end()
+
+    instant(main)
+    return not asked
+
+
+def doubted(bound: int, times: int) -> bool:
+    """Whether a node may be unproved so many times when the server ends the stream in error."""
+
+    async def main() -> None:
+        broker = component(closed_port(), max_doubts=bound, on_doubt="resend")
+        outbox = broker._outbox
+        entry = outbox.entry(message(to=TO))
+        entry.doubts = times
+        outbox.ledger.written([entry], len(entry.data))
+        outbox.end()
+        ended.append(entry.receipt.final)
+        broker.halt()
+
+    ended: list[bool] = []
+    run(main)
+    return not ended[0]
+
+
+def resumable_for(bound: float, seconds: float) -> bool:
+    """Whether a server is asked to keep a lost session for so many seconds."""
+    options = Config(
+        connection_type=XMPP,
+        jid="romeo@localhost",
+        password="secret",
+        auto_reconnect=True,
+        resume_seconds=bound,
+    )
+    given = Negotiation(options, "jabber:client", component=False, tls_required=False, token=lambda: "t")
+    program = ENABLE.negotiate(given, Progress("romeo@localhost/x", StreamHeader({})), Element("features"))
+    step = next(program)
+    assert isinstance(step, Send)
+    return float(step.node.get("max", "0")) >= seconds
 
 
 def answers(bound: int, count: int) -> bool:
@@ -482,6 +659,16 @@ ROWS = [
     Bound("max_pending_requests", 3, 3, 4, pending),
     Bound("max_redirects", 2, 2, 3, redirected),
     Bound("inbound_backlog", 4, 3, 4, backlog),
+    Bound("inbound_max_bytes", 500, 499, 500, backlog_bytes),
+    Bound("max_unacked_nodes", 5, 5, 6, window_nodes),
+    Bound("max_unacked_bytes", 500, 500, 501, window_bytes),
+    Bound("max_doubts", 2, 1, 2, doubted),
+    Bound("high_water_nodes", 5, 5, 6, high_water),
+    Bound("ack_every_nodes", 5, 4, 5, proof_due),
+    Bound("ack_every_seconds", 2.0, 1.9, 2.1, asked_in_time),
+    Bound("resume_seconds", 90.0, 90.0, 91.0, resumable_for),
+    Bound("silence_timeout", 50.0, 49.9, 50.1, silent),
+    Bound("probe_timeout", 20.0, 19.9, 20.1, unanswered),
     Bound("max_auto_replies", 3, 3, 4, answers),
     Bound("write_high_water", 500, 500, 501, one_write),
 ]

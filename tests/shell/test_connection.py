@@ -36,6 +36,7 @@ from pcj.testing import Server, ServerOptions
 from pcj.testing.certificates import make_certificate
 from pcj.transport.resolve import Endpoint
 from tests.shell.links import (
+    BARRIER,
     DOMAIN,
     SECRET,
     Record,
@@ -290,16 +291,20 @@ def test_tls_that_breaks_is_an_end_in_good_order(
             broker = client(at.port, ca_file=str(ca_file), require_tls=True)
             record = Record(broker)
             if ready:
-                gone = broker.events(Event.SESSION_LOST)
+                held = broker.events(Event.PCJ_NODEQUEUED)
                 await broker.connect()
-                broker.output(presence(status="x"))
-                await anext(gone)
+                receipt = broker.output(presence(status="x"))
+                await anext(held)
                 names = record.since("NODESENT")
+                # Nothing proved it: it is named, and held.
                 assert [name for name in names if name != "NODERECEIVED"] == [
                     "SOCKETFAIL",
                     "SOCKETDISCONNECT",
                     "SESSION_LOST",
+                    "NODE_UNCERTAIN",
+                    "NODEQUEUED",
                 ]
+                assert (receipt.state, receipt.final, broker.queue) == (ReceiptState.UNCERTAIN, False, 1)
                 assert record.one(Event.PCJ_SOCKETFAIL).error is not None
                 await broker.shutdown()
                 record.check()
@@ -493,10 +498,12 @@ def test_a_server_that_reads_no_more_cannot_hold_up_the_shutdown_and_what_is_lef
             await turns()
             assert broker.queue > 100, "what the network does not take stays with us"
             await broker.shutdown()
-            written = [receipt.state for receipt in receipts].count(ReceiptState.WRITTEN)
+            written = [receipt.state for receipt in receipts].count(ReceiptState.UNCERTAIN)
             assert 0 < written < 100
-            assert broker.queue == 200 - written
-            assert record.names.count("NODEQUEUED") == 200 - written
+            assert broker.queue == 200, "what was written and not proved is held, too"
+            assert [receipt.state for receipt in receipts[written:]] == [ReceiptState.QUEUED] * (200 - written)
+            assert record.names.count("NODEQUEUED") == 200
+            assert record.names.count("NODE_UNCERTAIN") == written
             assert record.names.count("NODESENT") == 2 + written
             assert record.names[-1] == "SHUTDOWN_FINISH"
             record.check()
@@ -506,25 +513,35 @@ def test_a_server_that_reads_no_more_cannot_hold_up_the_shutdown_and_what_is_lef
     run(main)
 
 
-def test_shutdown_with_output_pending_delivers_all_of_it_in_order() -> None:
+@pytest.mark.parametrize("proves", [True, False])
+def test_shutdown_with_output_pending_delivers_all_of_it_in_order(proves: bool) -> None:
     async def main() -> None:
         came: list[str] = []
 
         async def script(wire: Wire) -> None:
             await wire.component()
-            came.append(await wire.close())
+            came.append(await (wire.proving() if proves else wire.close()))
 
         async with scripted(script) as at:
-            broker = component(at.port, write_high_water=65_536, close_timeout=10.0)
+            broker = component(at.port, write_high_water=65_536, close_timeout=10.0 if proves else 0.5)
             record = Record(broker)
             await broker.connect()
             receipts = [
                 broker.output(message(to="a@localhost", id=str(number), body="x" * 1000)) for number in range(5000)
             ]
             await broker.shutdown()
-            assert {receipt.state for receipt in receipts} == {ReceiptState.WRITTEN}
+            states = {receipt.state for receipt in receipts}
+            if proves:
+                assert states == {ReceiptState.ACKED}
+                assert {str(status.detail["by"]) for status in record.of(Event.NODE_ACKED)} == {"barrier"}
+                last = len(record.names) - 1 - record.names[::-1].index("NODE_ACKED")
+                assert last < record.names.index("STREAMEND"), "what is proved is told before the end of the stream"
+                assert not record.of(Event.NODE_UNCERTAIN)
+            else:
+                assert states == {ReceiptState.UNCERTAIN}, "an answer to our closing tag proves nothing"
+                assert len(record.of(Event.NODE_UNCERTAIN)) == broker.queue == 5000
             record.check()
-        ids = [piece.partition('"')[0] for piece in came[0].split(' id="')[1:]]
+        ids = [piece.partition('"')[0] for piece in BARRIER.sub("", came[0]).split(' id="')[1:]]
         assert ids == [str(number) for number in range(5000)]
         assert came[0].endswith("</stream:stream>")
 
@@ -543,6 +560,8 @@ def test_a_flood_is_echoed_whole_and_in_order(coroutine: bool) -> None:
 
             async def flood() -> None:
                 for at in range(0, count, 500):
+                    while at > len(echoed) + 5_000:  # behind all in flight are the answers to our pings, too
+                        await asyncio.sleep(0)
                     wire.send(
                         "".join(
                             f"<message from='romeo@localhost/x' to='{DOMAIN}' id='{number}'><body>b</body></message>"
@@ -554,7 +573,7 @@ def test_a_flood_is_echoed_whole_and_in_order(coroutine: bool) -> None:
             sending = asyncio.ensure_future(flood())
             text = ""
             while len(echoed) < count:
-                text += (await wire.reader.read(1 << 18)).decode()
+                text = wire.prove(text + (await wire.reader.read(1 << 18)).decode())
                 *whole, text = text.split("</message>")
                 echoed.extend(piece.partition(' id="')[2].partition('"')[0] for piece in whole)
             await sending

@@ -28,6 +28,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import pcj.dialling
 import pcj.link
 import pcj.route
 from pcj import Broker, ConnectionFailed, Event, Failure, Node, Phase, State, Status, UsageError, message, ping
@@ -38,20 +39,31 @@ from pcj.queue import Receipt, ReceiptState
 from pcj.testing.certificates import make_certificate
 from pcj.transport.resolve import Endpoint
 from tests.core.protocol.play import BIND, SESSION, STARTTLS, bind_result, features, mechanisms, sasl, stream_error
-from tests.shell.fire import DOMAIN, SECRET, USER, MemoryTransport, Move, Peer, Script
+from tests.shell.fire import DOMAIN, SECRET, USER, Memory, MemoryTransport, Move, Peer, Script
 from tests.shell.instant import EAGER, Loop, eager_task, run
 
 LONG = os.environ.get("PCJ_FIRE", "")
 #: Examples of each type.
 EXAMPLES = int(LONG or "150")
 #: More events than any example has: past that it would go on for ever.
-MANY = 4000
+MANY = 10_000
 TYPES = ("XMPP", "LEGACY", "JABBERD14_COMPONENT", "JABBERD20_COMPONENT")
 
 
 # ---- what may happen
 
 CLOSE = "</stream:stream>"
+#: What says of our stanzas what need not be so; a close of the server's own may look like the answer to ours.
+LIES = [
+    *(f"<a xmlns='urn:xmpp:sm:3' h='{h}'/>" for h in ("0", "1", "3", "99", "4294967295", "4294967296", "-1", "")),
+    "<a xmlns='urn:xmpp:sm:3'/>",
+    "<enabled xmlns='urn:xmpp:sm:3' id='other' resume='true'/>",
+    "<enabled xmlns='urn:xmpp:sm:3' id='other' resume='true' max='1' location='b.localhost:1'/>",
+    "<resumed xmlns='urn:xmpp:sm:3' previd='session-0' h='2'/>",
+    "<resumed xmlns='urn:xmpp:sm:3' previd='other' h='0'/>",
+    "<failed xmlns='urn:xmpp:sm:3' h='2'/>",
+    "<failed xmlns='urn:xmpp:sm:3'/>",
+]
 SAID = [
     "<message from='juliet@localhost'><body>&lt;success/&gt;</body></message>",
     "<presence from='juliet@localhost'/>",
@@ -91,6 +103,9 @@ SAID = [
     "<stream:stream>",
     "<!-- -->",
     "<!DOCTYPE x>",
+    "<r xmlns='urn:xmpp:sm:3'/>",
+    "<r xmlns='urn:xmpp:sm:3'/>" * 3,
+    *LIES,
     "<a></b>",
     "<a><b>",
     " \n ",
@@ -135,11 +150,13 @@ class Deed(NamedTuple):
     how: str = ""
 
 
+OUTPUTS = ["output", "output", "output much", "output briefly", "output to drop", "output to hold", "output to resend"]
 WHATS = st.sampled_from(
-    ["output", "output much", "purge", "ask", "ask and give up", "raise", "filter"]
+    [*OUTPUTS, "withdraw", "drain", "purge", "ask", "ask and give up", "raise", "filter"]
 ) | st.sampled_from(["connect", "connect briefly", "reconnect", "reconnect", "shutdown", "shutdown", "halt", "cancel"])
 #: What comes in most runs, so that most deeds are done.
-_COMMON = re.compile("CONNECT|STREAM|SSL.*E$|SENT|AUTH.*E$|BIND.*E$|READY|LOST|SHUT")
+_COMMON = re.compile("CONNECT|STREAM|SSL.*E$|SENT|AUTH.*E$|BIND.*E$|READY|LOST|SHUT|SM_|ACKED|UNCERTAIN|WATER")
+_OF_NODES = re.compile("READY|NODE_(UN|ACK|DROP)|SESSION_LOST|SM_RE|NODEQUEUED|NODESENT|RECONNECT")
 LIKELY = [str(event) for event in Event if _COMMON.search(event)]
 HOW = st.sampled_from(["", "eager", "coroutine"])
 DEEDS = st.one_of(
@@ -160,6 +177,7 @@ class Plan(NamedTuple):
     found: tuple[int, ...] | None
     scripts: list[Script]
     deeds: list[Deed]
+    manages: str = ""
 
 
 def plans(connection_type: str) -> st.SearchStrategy[Plan]:
@@ -172,6 +190,17 @@ def plans(connection_type: str) -> st.SearchStrategy[Plan]:
             "require_tls": st.sampled_from([None, False]),
             "write_high_water": st.sampled_from([300, 1 << 20]),
             "session": st.sampled_from(["auto", "always"]),
+            "on_doubt": st.sampled_from([None, None, "hold", "resend", "drop"]),
+            "acks": st.sampled_from(["auto", "auto", "auto", "off"]),
+            "stream_management": st.sampled_from([True, True, True, False]),
+            "ack_on": st.sampled_from(["handled", "received"]),
+            "resume_seconds": st.sampled_from([600.0, 3.0]),
+            "ack_every_nodes": st.sampled_from([100, 1, 3]),
+            "max_unacked_nodes": st.sampled_from([2_000, 2]),
+            "max_unacked_bytes": st.sampled_from([1 << 20, 100]),
+            "max_doubts": st.sampled_from([1, 2]),
+            "high_water_nodes": st.sampled_from([1_000, 2]),
+            "silence_timeout": st.sampled_from([60.0, 4.0]),
         }
     )
     return st.builds(
@@ -183,7 +212,69 @@ def plans(connection_type: str) -> st.SearchStrategy[Plan]:
         # How many servers each look-up finds: 0, that it fails; a negative number, that it takes too long.
         st.none() if component else st.none() | st.lists(st.integers(-1, 3), min_size=1, max_size=3).map(tuple),
         st.lists(SCRIPTS, min_size=1, max_size=4),
-        st.lists(DEEDS, min_size=1, max_size=6),
+        st.lists(DEEDS, min_size=1, max_size=8),
+        st.sampled_from(["keeps", "keeps", "forgets", "counts", "refuses", ""]),
+    )
+
+
+#: How a session ends, or what comes in its course.
+ENDS = st.one_of(
+    st.sampled_from(["reset", "vanish", "end", "stall", "break", "forget", "answer", "answer"]).map(Move),
+    st.sampled_from(
+        [
+            stream_error("system-shutdown") + CLOSE,
+            stream_error("policy-violation"),
+            stream_error("not-well-formed"),
+            "<r xmlns='urn:xmpp:sm:3'/>",
+            CLOSE,
+            *LIES[:6],
+        ]
+    ).map(lambda text: Move("say", text)),
+    st.sampled_from([0.0, 0.3, 1.5, 5.0]).map(lambda seconds: Move("wait", "", seconds)),
+    FRACTIONS.map(lambda part: Move("cut short", "", part)),
+)
+#: Deeds of somebody who sends, mostly.
+SENDING = st.one_of(
+    st.builds(Deed, st.sampled_from(OUTPUTS), st.just(""), st.sampled_from([0.0, 0.0, 0.1, 0.7, 2.0])),
+    st.builds(Deed, st.sampled_from([*OUTPUTS, "ask"]), st.sampled_from(LIKELY), st.sampled_from([1, 1, 2, 3]), HOW),
+    st.builds(
+        Deed,
+        st.sampled_from(["purge", "withdraw", "reconnect", "shutdown", "halt", "connect"]),
+        st.sampled_from([str(event) for event in Event if _OF_NODES.search(event)]),
+        st.sampled_from([1, 1, 2]),
+        HOW,
+    ),
+)
+
+
+def sessions(connection_type: str) -> st.SearchStrategy[Plan]:
+    """Plans in which most links become READY, and break: what becomes of the nodes."""
+    good = {"XMPP": st.sampled_from([6, 6, 7, 8, 4, 5]), "JABBERD20_COMPONENT": st.integers(4, 6)}
+    scripts = st.builds(
+        lambda good, moves: Script("connects", (*[Move("answer")] * good, *moves)),
+        good.get(connection_type, st.integers(2, 4)),
+        st.lists(ENDS, min_size=1, max_size=5),
+    )
+    return st.builds(
+        lambda plan, often, scripts, deeds: plan._replace(
+            options={
+                **plan.options,
+                "auto_reconnect": often,
+                "require_tls": False,
+                "session": "auto",
+                "stream_management": True,
+            },
+            tls="",
+            mechanism="PLAIN",
+            slowness=0.0,
+            found=None,
+            scripts=scripts,
+            deeds=deeds,
+        ),
+        plans(connection_type),
+        st.sampled_from([True, True, True, False]),
+        st.lists(scripts, min_size=2, max_size=5),
+        st.lists(SENDING, min_size=2, max_size=8),
     )
 
 
@@ -217,6 +308,7 @@ class Fire:
             "request_timeout": 20.0,
             "reconnect_delay_max": 4.0,
             "close_timeout": 2.0,
+            "probe_timeout": 3.0,
             "tls_name": "localhost",
             **{f"{phase}_timeout": 8.0 for phase in ("connect", "tls", "stream", "authenticate", "bind", "session")},
         }
@@ -235,6 +327,7 @@ class Fire:
         self.tasks: list[asyncio.Task[None]] = []
         self.futures: list[asyncio.Future[Node]] = []
         self.receipts: dict[str, Receipt] = {}
+        self.memory = Memory(plan.manages)
         self.heard: Counter[str] = Counter()
         self.numbers = itertools.count(1)
 
@@ -279,7 +372,7 @@ class Fire:
         on_attempt(address, None)
         loop = asyncio.get_running_loop()
         tls = "direct" if endpoint.direct_tls else self.plan.tls
-        peer = Peer(self.type, script, tls, self.context, self.plan.mechanism)
+        peer = Peer(self.type, script, tls, self.context, self.plan.mechanism, self.memory)
         self.peers.append(peer)
         protocol = factory()
         transport = MemoryTransport(protocol, endpoint.host, peer)
@@ -335,6 +428,13 @@ class Fire:
                 case "output much":
                     for _ in range(20):
                         self.output("much " * 10)
+                case "output briefly":
+                    self.output("little", ttl=0.5)
+                case "output to drop" | "output to hold" | "output to resend":
+                    self.output("little", on_doubt=what.removeprefix("output to "))
+                case "withdraw":
+                    for receipt in list(self.receipts.values())[-2:]:
+                        broker.withdraw(receipt)
                 case "purge":
                     broker.purge_queue()
                 case "ask" | "ask and give up":
@@ -360,9 +460,11 @@ class Fire:
             pass
         return None
 
-    def output(self, body: str) -> None:
+    def output(self, body: str, **how: Any) -> None:
         identity = f"node-{next(self.numbers)}"
-        self.receipts[identity] = self.broker.output(message(to="x@localhost", id=identity, body=body))
+        node = message(to="x@localhost", id=identity, body=body)
+        # Events of it may come before its receipt does.
+        self.receipts[identity] = self.broker.output(node, **how)
 
     async def call(self, what: str) -> None:
         broker = self.broker
@@ -377,6 +479,9 @@ class Fire:
                     await broker.reconnect()
                 case "shutdown":
                     await broker.shutdown()
+                case "drain":
+                    async with asyncio.timeout(10.0):
+                        await broker.drain()
                 case _:
                     raise AssertionError(what)
         except (TimeoutError, UsageError, ConnectionFailed):
@@ -424,7 +529,8 @@ class Fire:
         assert numbers == sorted(set(numbers)), "one order (C15)"
         # C0: every attempt has one end, C7: every session one loss, C9: every shutdown one finish.
         pairs(events, {Event.PCJ_CONNECTING}, {Event.PCJ_CONNECTFAIL, Event.PCJ_SOCKETDISCONNECT})
-        pairs(events, {Event.PCJ_READY}, {Event.SESSION_LOST})
+        new = [s.event for s in self.statuses if s.event != Event.PCJ_READY or not s.detail["resumed"]]
+        pairs(new, {Event.PCJ_READY}, {Event.SESSION_LOST})
         # A halt cuts short everything, a shutdown too.
         pairs(events, {Event.PCJ_SHUTDOWN_START}, {Event.PCJ_SHUTDOWN_FINISH})
         # C11: every request one end.
@@ -439,16 +545,87 @@ class Fire:
         assert begun == ended, (begun, ended, events)
         assert all(future.done() for future in self.futures)
         assert broker.pending == 0
-        # C12: a node is sent once, or held, or given up.
-        sent = Counter(node_id(s) for s in self.statuses if s.event == Event.PCJ_NODESENT and not s.detail.get("again"))
+        self.check_nodes(halted)
+
+    def check_nodes(self, halted: bool) -> None:
+        """C12, and the ledger: each node is followed by its events, and nothing ends without one."""
+        broker, memory = self.broker, self.memory
+        assert not memory.faults
+        assert not broker._outbox.ledger.window
+        paths = {identity: Way(identity) for identity in self.receipts}
+        for status in self.statuses:
+            if status.node is not None and status.event in NODE_EVENTS and node_id(status) in paths:
+                paths[node_id(status)].follow(status)
+        unproved = self.plan.options.get("acks") == "off" or not broker._outbox.ledger.enabled
+        honest = not any(lies(move) for script in self.plan.scripts for move in script.moves)
         for identity, receipt in self.receipts.items():
-            assert sent[identity] <= 1, identity
-            assert receipt.state is ReceiptState.WRITTEN or not sent[identity], (identity, receipt)
+            path = paths[identity]
+            assert memory.received[identity] <= path.sent, (identity, path.came)
+            match receipt.state:
+                case ReceiptState.QUEUED:
+                    assert not halted, (identity, path.came)
+                    assert path.place == "queued", (identity, path.came)
+                    assert not memory.received[identity]
+                case ReceiptState.WRITTEN:
+                    assert unproved, (identity, path.came)
+                    assert path.place == "sent" or halted, (identity, path.came)
+                case ReceiptState.ACKED:
+                    assert path.place == "acked", (identity, path.came)
+                    assert memory.received[identity] or not honest, (identity, path.came)
+                case ReceiptState.UNCERTAIN:
+                    assert path.place == ("in doubt" if receipt.final else "queued"), (identity, path.came)
+                case ReceiptState.EXPIRED | ReceiptState.DROPPED:
+                    assert path.place == "dropped", (identity, path.came)
+                    assert receipt.reason
         if not halted:
-            held = sum(receipt.state is ReceiptState.QUEUED for receipt in self.receipts.values())
-            assert broker.queue == held
-            written = {key for key, receipt in self.receipts.items() if receipt.state is ReceiptState.WRITTEN}
-            assert written == {key for key in sent if key.startswith("node-")}
+            assert broker.queue == sum(not receipt.final for receipt in self.receipts.values())
+
+
+NODE_EVENTS = (
+    Event.PCJ_NODEQUEUED,
+    Event.PCJ_NODESENT,
+    Event.NODE_ACKED,
+    Event.NODE_UNCERTAIN,
+    Event.NODE_DROPPED,
+)
+
+
+class Way:
+    """The way of one node by its events: new, queued, sent, suspended; acked, dropped or in doubt at last."""
+
+    def __init__(self, identity: str) -> None:
+        self.identity = identity
+        self.place = "new"
+        self.sent = 0
+        self.came: list[str] = []
+
+    def follow(self, status: Status) -> None:
+        detail = status.detail
+        self.came.append(f"{status.event} {dict(detail)}")
+        match status.event:
+            case Event.PCJ_NODEQUEUED:
+                # Again, where it waited for the network as its link was lost, or where it is in doubt.
+                allowed: tuple[str, ...] = ("new", "queued", "in doubt") if detail.get("again") else ("new",)
+                goes = "queued"
+            case Event.PCJ_NODESENT:
+                allowed = ("queued", "suspended") if detail.get("resend") else ("new", "queued")
+                assert bool(detail.get("resend")) is (self.sent > 0), self.came
+                self.sent += 1
+                goes = "sent"
+            case Event.NODE_ACKED:
+                allowed, goes = ("sent", "suspended"), "acked"
+            case Event.NODE_UNCERTAIN:
+                allowed = ("sent", "suspended")
+                goes = "suspended" if detail["next"] == "resume" else "in doubt"
+            case _:
+                allowed, goes = ("new", "queued", "sent", "suspended"), "dropped"
+        assert self.place in allowed, self.came
+        self.place = goes
+
+
+def lies(move: Move) -> bool:
+    """Whether a server says by it, or may seem to say, that it has what it has not."""
+    return move.text in LIES or CLOSE in move.text or move.kind == "raw"
 
 
 def node_id(status: Status) -> str:
@@ -483,6 +660,15 @@ def test_whatever_servers_networks_and_users_do_the_contract_holds(
     connection_type: str, certificate: tuple[ssl.SSLContext, str], log: _Log, data: st.DataObject
 ) -> None:
     play(connection_type, data.draw(plans(connection_type), "plan"), certificate, log)
+
+
+@pytest.mark.parametrize("connection_type", TYPES)
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=not LONG)
+@given(data=st.data())
+def test_however_sessions_break_no_node_is_lost_in_silence(
+    connection_type: str, certificate: tuple[ssl.SSLContext, str], log: _Log, data: st.DataObject
+) -> None:
+    play(connection_type, data.draw(sessions(connection_type), "plan"), certificate, log)
 
 
 def good(answers: int, *moves: Move) -> Script:
@@ -586,7 +772,7 @@ def play(connection_type: str, plan: Plan, certificate: tuple[ssl.SSLContext, st
         async def main() -> None:
             fire = Fire(connection_type, plan, certificate)
             made.append(fire)
-            patch.setattr(pcj.link, "dial", fire.dial)
+            patch.setattr(pcj.dialling, "dial", fire.dial)
             patch.setattr(pcj.route, "find_endpoints", fire.find)
             await fire.main()
 

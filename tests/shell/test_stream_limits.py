@@ -23,9 +23,9 @@ def announcing(max_bytes: int | None) -> ServerOptions:
 
 
 def of_bytes(size: int) -> Node:
-    """A message to ourselves that has exactly so many bytes on the wire."""
-    empty = len(serialize(message(to=TO, body="x"), "jabber:client")) - 1
-    node = message(to=TO, body="x" * (size - empty))
+    """A message to ourselves that has exactly so many bytes on the wire; with an id, or it would be given one."""
+    empty = len(serialize(message(to=TO, id="m", body="x"), "jabber:client")) - 1
+    node = message(to=TO, id="m", body="x" * (size - empty))
     assert len(serialize(node, "jabber:client")) == size
     return node
 

@@ -8,6 +8,7 @@ import click
 
 from pcj.cli.connect import connect
 from pcj.cli.demo import demo
+from pcj.cli.queue import queue
 
 __all__ = ["pcj"]
 
@@ -20,3 +21,4 @@ def pcj() -> None:
 
 pcj.add_command(demo)
 pcj.add_command(connect)
+pcj.add_command(queue)

@@ -16,6 +16,7 @@ from pcj.namespaces import STREAMS
 from pcj.protocol.actions import Action, BeginTls, Established, Failed, Fire, Write
 from pcj.protocol.dialect import Dialect
 from pcj.protocol.features.starttls import begin_tls
+from pcj.protocol.management import Management
 from pcj.protocol.redact import credentials, forms_of, redacted, repeated, scrub, scrubbed, secrets_of, shown
 from pcj.protocol.retry import OPEN_STREAM, words_of
 from pcj.protocol.steps import (
@@ -136,6 +137,8 @@ class Negotiator:
     Args:
         config, dialect: what to negotiate. token: makes an unguessable ASCII token. loopback: whether the connection
             stays on this machine. memory: of the broker's log-ins before; a new one for a broker's first.
+        management, outstanding: a session that is to be resumed (XEP-0198 5), and how many of our stanzas in it are
+            unproved. Whatever ends the hope of that calls its `forget`.
     """
 
     def __init__(
@@ -146,6 +149,8 @@ class Negotiator:
         token: Callable[[], str],
         loopback: bool,
         memory: Memory | None = None,
+        management: Management | None = None,
+        outstanding: int = 0,
     ) -> None:
         memory = memory if memory is not None else Memory()
         self._config = config
@@ -167,6 +172,8 @@ class Negotiator:
             token=token,
             loopback=loopback,
             memory=memory,
+            management=management,
+            outstanding=outstanding,
         )
         self._program: Program | None = self._whole(dialect)
         self._wanted: Step | None = None
@@ -175,6 +182,8 @@ class Negotiator:
         self._early: list[Node] = []
         # What a server may repeat and nobody else may see: the password, and each credential that was sent.
         self._secrets = secrets_of(config)
+        if management is not None and management.id:
+            self._secrets.add(management.id)
         self._heard = bytearray()  # the last that came, to see whether any of them was repeated
         self._actions: list[Action] = []
         self._now = 0.0
@@ -331,7 +340,8 @@ class Negotiator:
                     data = serialize(step.node, self._negotiation.xmlns)
                     self._secrets.update(credentials(step.node, secret=step.secret))
                     self._actions.append(Write(data))
-                    self._actions.append(Fire(Event.PCJ_NODESENT, redacted(step.node, secret=step.secret)))
+                    if not step.quiet:
+                        self._actions.append(Fire(Event.PCJ_NODESENT, redacted(step.node, secret=step.secret)))
                 elif isinstance(step, Receive):
                     item = self._next()
                     if item is None:
@@ -410,12 +420,25 @@ class Negotiator:
         if item is not None and item.tag == STREAM_ERROR_TAG:
             error = stream_error_received(item, self._config.account, component=self._negotiation.component)
             error.expected = self._expected()
+            self._look_at_resumption(error)
             scrub(error, repeated(self._secrets, self._heard))
             item = scrubbed(item, self._secrets)
             # After a *NEGOTIATE the phase's own event follows; before it this one stands alone (event-order C3).
             self._actions.append(Fire(Event.STREAM_ERROR, item, error, {"phase": str(self.phase)}))
             raise error
         return item
+
+    def _look_at_resumption(self, error: StreamErrorReceived) -> None:
+        """Our count in <resume/> was too high for the server; it would say so again each time (XEP-0198 6).
+
+        It SHOULD say that in an element of its own; ejabberd says it in a text alone.
+        """
+        management = self._negotiation.management
+        if management is not None and self._expected() == "<resumed>" and error.condition == "undefined-condition":
+            management.forget()
+            reason = "the server ended the stream over it"
+            detail = {"condition": "undefined-condition", "h": None, "proved": None, "reason": reason}
+            self._actions.append(Fire(Event.SM_RESUMEFAILED, detail=detail))
 
     def _tls_hint(self) -> str:
         """Whoever wants TLS from the first byte closes on our greeting; or, with TLS 1.3, on our certificate."""

@@ -36,6 +36,13 @@ ANYWHERE = frozenset(
         Event.PCJ_RTS_START,
         Event.RTS_FAIL,
         Event.NODE_DROPPED,
+        Event.NODE_ACKED,
+        Event.NODE_UNCERTAIN,
+        Event.HIGH_WATER,
+        Event.LOW_WATER,
+        Event.READING_PAUSED,
+        Event.READING_RESUMED,
+        Event.PROBE,
         Event.WARNING,
         Event.HANDLER_FAILED,
         Event.BACKLOG_GAP,
@@ -167,6 +174,9 @@ def _later() -> Iterator[Row]:
     yield Row("resumed", READY_AGAIN, "ready", client)
     # It is gone, and a new one is made.
     yield Row("resume refused", Event.SESSION_LOST, "session over", client)
+    # One of a process before this one was never open here (C10).
+    yield Row("resume refused", Event.PCJ_BINDNEGOTIATE, "binding", client)
+    yield Row("resume refused", INLINE_BIND, "bound inline", client)
     yield Row("session over", Event.PCJ_BINDNEGOTIATE, "binding", client)
     yield Row("session over", INLINE_BIND, "bound inline", client)
     # A session that waits to be resumed ends when its time is over, wherever that finds us (C7).
@@ -372,7 +382,7 @@ class Order:
     def follow(self, status: Status) -> str | None:
         """Take the next event; returns None, or what is wrong with it (the place is left as it was)."""
         symbol = symbol_of(status)
-        if self._then and (wrong := self._pair(symbol)) is not None:
+        if self._then and (wrong := self._pair(symbol, status.detail)) is not None:
             return f"{symbol} (seq {status.seq}) {wrong}"
         if symbol in ANYWHERE or symbol not in self._known or not self._then:
             return None  # names of the user's own are theirs to order
@@ -400,11 +410,11 @@ class Order:
             return f"{requests} requests wait for a reply, and {self._open['request']} by the events"
         return None
 
-    def _pair(self, symbol: str) -> str | None:
+    def _pair(self, symbol: str, detail: Mapping[str, object]) -> str | None:
         if symbol in _WITHOUT_SESSION and self._open["session"] and not self._resumable:
             return "comes before the SESSION_LOST of the session that was"
         if symbol in (Event.SM_ENABLED, Event.SM_RESUMED):
-            self._resumable = True
+            self._resumable = bool(detail.get("resumable", True))  # a server may manage without resuming (XEP-0198 3)
         elif symbol == Event.SESSION_LOST:
             self._resumable = False
         elif symbol == READY_AGAIN:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 
 from pcj.config import Config
 from pcj.errors import ProtocolError, StreamErrorReceived, printable
-from pcj.namespaces import CLIENT, COMPONENT_ACCEPT, IQ_AUTH, IQ_REGISTER, SASL, SASL2
+from pcj.namespaces import CLIENT, COMPONENT_ACCEPT, IQ_AUTH, IQ_REGISTER, SASL, SASL2, STREAM_MANAGEMENT
 from pcj.stanza import Node
 
 __all__ = ["credentials", "forms_of", "redacted", "repeated", "said_in", "scrub", "scrubbed", "secrets_of", "shown"]
@@ -34,6 +34,11 @@ _CREDENTIALS = frozenset(
         ("", "handshake"),
     )
 )
+# The attributes that are secret: with the SM-ID a session can be taken over (XEP-0198 10; protocol-notes B7).
+_KEYS = {
+    f"{{{STREAM_MANAGEMENT}}}{name}": attribute
+    for name, attribute in (("enabled", "id"), ("resume", "previd"), ("resumed", "previd"))
+}
 _SASL = tuple(f"{{{namespace}}}" for namespace in (SASL, SASL2))
 # SCRAM's proof (RFC 5802 7), DIGEST-MD5's response (RFC 2831 2.1.2), PLAIN's password (RFC 4616 2).
 _PROOF = re.compile(r"(?:,p=|(?:^|,)response=)([^,]+)|\0[^\0]*\0(.+)", re.DOTALL)
@@ -50,6 +55,8 @@ def redacted(node: Node, *, secret: bool = False) -> Node:
                 child.tail = None
             for name in element.attrib:
                 element.set(name, REDACTED)
+    for element, name in _keys(safe):
+        element.set(name, REDACTED)
     return safe
 
 
@@ -63,6 +70,15 @@ def credentials(node: Node, *, secret: bool = False) -> Iterator[str]:
         if secret:
             yield from (child.tail for child in element if child.tail)
             yield from element.attrib.values()
+    for element, name in _keys(node):
+        yield element.attrib[name]
+
+
+def _keys(node: Node) -> Iterator[tuple[Node, str]]:
+    for element in node.iter():
+        name = _KEYS.get(element.tag)
+        if name is not None and name in element.attrib:
+            yield element, name
 
 
 def _inside(text: str) -> Iterator[str]:

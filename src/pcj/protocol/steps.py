@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeAlias
 
 from pcj.config import Config
 from pcj.errors import Phase
+from pcj.protocol.management import Management
 from pcj.sasl.memory import Memory
 from pcj.sasl.steps import Compute
 from pcj.stanza import Node
@@ -71,12 +72,13 @@ class Send:
     """Send an element. With `secret` the event shows a copy without its texts; known credentials always do.
 
     With `first`, bytes of the peer's that are left over are an error, as for `OpenStream`: what it has said already is
-    no answer to what we have not sent.
+    no answer to what we have not sent. With `quiet` no event tells of it (event-order C18).
     """
 
     node: Node
     secret: bool = False
     first: bool = False
+    quiet: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +154,17 @@ class Session:
     Attributes:
         jid: who we are now. sid: the stream's id. envelope: how stanzas are wrapped, or None. limits: what the server
             takes, or None where it did not say.
+        management: the stream management of this session (XEP-0198), or None without it. It counts what comes behind
+            <enabled/> or <resumed/>, so nothing that came early. resumed: None in a new session; in one that goes on,
+            how many more of our stanzas the server said in <resumed/> to have.
     """
 
     jid: str
     sid: str
     envelope: Envelope | None = None
     limits: StreamLimits | None = None
+    management: Management | None = None
+    resumed: int | None = None
 
 
 Program: TypeAlias = Generator[Step, Any, Session]
@@ -172,6 +179,8 @@ class Negotiation:
         tls: the facts of the TLS session, or None without one. tls_required: whether it may not go on without.
         token: makes an unguessable ASCII token, for ids and nonces. loopback: whether the link stays on this machine.
         memory: what this broker remembers of its log-ins.
+        management: a session that is to be resumed (XEP-0198 5), or None. outstanding: how many of our stanzas in it
+            are unproved.
     """
 
     config: Config
@@ -182,3 +191,5 @@ class Negotiation:
     tls: TlsFacts | None = None
     loopback: bool = False
     memory: Memory = field(default_factory=Memory)
+    management: Management | None = None
+    outstanding: int = 0

@@ -27,16 +27,16 @@ class WriteBuffer:
         self._entries.append(entry)
         self.size += len(entry.data)
 
-    def take(self, size: int) -> list[Entry]:
-        """The first nodes, of up to `size` bytes together, but at least one where there is one; they wait no more."""
+    def take(self, nodes: int, size: int) -> list[Entry]:
+        """The first nodes, up to so many of so many bytes together, but at least one where there is one."""
         waiting = self._entries
-        if self.size <= size:
+        if self.size <= size and len(waiting) <= nodes:
             entries = list(waiting)
             waiting.clear()
             self.size = 0
             return entries
         entries = []
-        while waiting and (not entries or size >= len(waiting[0].data)):
+        while waiting and (not entries or (size >= len(waiting[0].data) and len(entries) < nodes)):
             entry = waiting.popleft()
             size -= len(entry.data)
             self.size -= len(entry.data)
@@ -58,6 +58,28 @@ class WriteBuffer:
                 return entry
         return None
 
+    def before_suspect(self) -> int:
+        """How many nodes wait before the first that may be what made the server end a stream."""
+        for place, entry in enumerate(self._entries):
+            if entry.doubts:
+                return place
+        return len(self._entries)
+
+    @property
+    def suspects(self) -> int:
+        """How many of these there are."""
+        return sum(1 for entry in self._entries if entry.doubts)
+
+    def expire(self, now: float) -> list[Entry]:
+        """The nodes whose time is over and that were not written before; they wait no more."""
+        expired = [entry for entry in self._entries if entry.expires <= now and not entry.again]
+        if expired:
+            kept = [entry for entry in self._entries if entry.expires > now or entry.again]
+            self._entries.clear()
+            self._entries.extend(kept)
+            self.size = sum(len(entry.data) for entry in kept)
+        return expired
+
     def take_all(self) -> list[Entry]:
         """All nodes, in order; none waits then."""
-        return self.take(self.size)
+        return self.take(len(self._entries), self.size)

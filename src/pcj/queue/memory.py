@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 
 from pcj.errors import QueueFull
-from pcj.queue.receipt import Entry, Receipt, ReceiptState
+from pcj.queue.receipt import Entry, Receipt
 
 __all__ = ["MemoryQueue"]
 
@@ -14,19 +15,21 @@ class MemoryQueue:
     """Nodes that wait for a link.
 
     Args:
-        max_nodes, max_bytes: past either, `put` refuses. max_age: seconds after which a node is given up.
+        max_nodes, max_bytes: past either, `put` refuses.
     """
 
-    def __init__(self, max_nodes: int, max_bytes: int, max_age: float) -> None:
+    def __init__(self, max_nodes: int, max_bytes: int) -> None:
         self._max_nodes = max_nodes
         self._max_bytes = max_bytes
-        self._max_age = max_age
         self._entries: dict[int, Entry] = {}  # by the identity of the receipt, in the order they are to go
         self._bytes = 0
-        self._oldest: float | None = None  # no node is older
+        self._soonest = math.inf  # no node expires before that
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries.values())
 
     @property
     def size(self) -> int:
@@ -50,15 +53,13 @@ class MemoryQueue:
         """Add a node at the end; `check_room` comes first."""
         self._entries[id(entry.receipt)] = entry
         self._bytes += len(entry.data)
-        if self._oldest is None:
-            self._oldest = entry.at
+        self._soonest = min(self._soonest, entry.expires)
 
     def put_back(self, entries: Iterable[Entry]) -> None:
         """Put nodes that were taken but not sent back at the front, in their order. They had room before."""
         behind = self.take_all()
         for entry in (*entries, *behind):
             self.put(entry)
-        self._oldest = min((entry.at for entry in self._entries.values()), default=None)
 
     def take(self, receipt: Receipt) -> Entry | None:
         """The node of one receipt, which then waits no more; None if it does not wait here."""
@@ -72,21 +73,19 @@ class MemoryQueue:
         entries = list(self._entries.values())
         self._entries.clear()
         self._bytes = 0
-        self._oldest = None
+        self._soonest = math.inf
         return entries
 
     def expire(self, now: float) -> list[Entry]:
-        """Give up the nodes that are older than the bound; they are returned with their receipts settled."""
-        if self._oldest is None or now - self._oldest < self._max_age:
+        """The nodes whose time is over; they wait no more."""
+        if now < self._soonest:
             return []
-        expired = [entry for entry in self._entries.values() if now - entry.at >= self._max_age]
+        expired = [entry for entry in self._entries.values() if entry.expires <= now]
         for entry in expired:
             self.take(entry.receipt)
-            entry.receipt.state = ReceiptState.EXPIRED
-            entry.receipt.reason = f"waited longer than queue_max_age ({self._max_age:g} s)"
-        self._oldest = min((entry.at for entry in self._entries.values()), default=None)
+        self._soonest = min((entry.expires for entry in self._entries.values()), default=math.inf)
         return expired
 
     def next_expiry(self) -> float | None:
-        """When the oldest node reaches the bound, or a little before that; None if none waits."""
-        return self._oldest + self._max_age if self._entries and self._oldest is not None else None
+        """When the first node expires, or a little before that; None if none does."""
+        return self._soonest if self._entries and self._soonest < math.inf else None

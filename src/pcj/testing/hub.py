@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from pcj.errors import JidError, NodeError
 from pcj.jid import JID
 from pcj.stanza import IQ, MESSAGE, PRESENCE, Node
+from pcj.testing.management import Resumable
 from pcj.testing.options import Site
 from pcj.testing.services import answer, is_session_request, refusal
 
@@ -30,6 +31,7 @@ class Hub:
     def __init__(self, site: Site) -> None:
         self.site = site
         self.received: deque[tuple[str, Node]] = deque(maxlen=site.options.max_received)
+        self.resumable = Resumable()
         self.default_route: Session | None = None
         self._exact: dict[str, Session] = {}  # by full JID as text: what most stanzas are addressed to
         self._clients: dict[str, dict[str, Session]] = {}  # local part -> resource, oldest first
@@ -74,6 +76,18 @@ class Hub:
             resources.pop(jid.resource or "", None)
             if not resources:
                 del self._clients[jid.local]
+        self.notify()
+
+    def take_over(self, older: Session, session: Session) -> None:
+        """A client goes on with its session on another connection (XEP-0198 5): its address and presence go with it."""
+        session.addresses, older.addresses = older.addresses, []
+        for address in session.addresses:
+            jid = JID.parse(address)
+            self._clients[jid.local or ""][jid.resource or ""] = session
+            self._exact[address] = session
+        presence = self._presences.pop(older, None)
+        if presence is not None:
+            self._presences[session] = presence
         self.notify()
 
     def find(self, jid: JID) -> list[Session]:

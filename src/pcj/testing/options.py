@@ -24,6 +24,14 @@ _CHOICES: Mapping[str, tuple[str | None, ...]] = {
     "component_conflict": ("kick_old", "kick_new"),
     "silent_at": (None, "accept", "header", "tls", "auth", "bind", "session"),
 }
+_MORE_THAN_0 = (
+    "scram_iterations",
+    "max_unacked",
+    "max_received",
+    "max_stanza_bytes",
+    "max_outbound_bytes",
+    "close_timeout",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +65,20 @@ class ServerOptions:
             "conflict"; "kick_new" refuses the newcomer.
         bound_resource: bind this resource whatever was asked for (RFC 6120 7.7).
         bind_error, session_error: refuse with this stanza error ("not-allowed").
+
+    Stream management (XEP-0198), of XMPP clients
+        stream_management: offer it. enable_error: refuse <enable/> with this condition ("internal-server-error").
+        resume_seconds: how long a session is kept for a client whose connection was lost, if that asked for it (and
+            for no shorter time); 0: no session can be resumed. announced_resume_seconds: what the client is told
+            instead of that, as whole seconds. resume_location: where it is told to come back ("host:port").
+        resume_error: refuse every <resume/> with this condition. failed_handled: a refusal says how much of a session
+            that is over was handled, where it is known. failed_nested: the condition is inside an <error/>, as Prosody
+            has it, and not a child of <failed/>, as ejabberd has it.
+        request_ack_every: ask a client with <r/> after so many stanzas; 0: never.
+        answer_ack_requests: answer <r/>, and say at the end how much was handled. handled_offset: added to every `h`
+            that we tell: a lie. (It is never below 0.)
+        max_unacked: stanzas that a client has not acknowledged (and `max_outbound_bytes` of them); past it the stream
+            ends with "policy-violation", and what is for a client that is away is bounced.
 
     Components
         component_conflict: "kick_new" refuses a second XEP-0114 connection of one domain with the stream error
@@ -112,6 +134,18 @@ class ServerOptions:
     bound_resource: str | None = None
     bind_error: str | None = None
     session_error: str | None = None
+    stream_management: bool = True
+    enable_error: str | None = None
+    resume_seconds: float = 300.0
+    announced_resume_seconds: int | None = None
+    resume_location: str | None = None
+    resume_error: str | None = None
+    failed_handled: bool = True
+    failed_nested: bool = False
+    request_ack_every: int = 5
+    answer_ack_requests: bool = True
+    handled_offset: int = 0
+    max_unacked: int = 10_000
     component_conflict: Literal["kick_old", "kick_new"] = "kick_new"
     component_version: str | None = None
     router_news: bool = True
@@ -135,9 +169,12 @@ class ServerOptions:
             raise ConfigError(f"binding_types may have 'tls-server-end-point', not {self.binding_types!r}")
         if set(self.legacy) - {"digest", "plain"}:
             raise ConfigError(f"legacy may have 'digest' and 'plain', not {self.legacy!r}")
-        for name in ("scram_iterations", "max_received", "max_stanza_bytes", "max_outbound_bytes", "close_timeout"):
+        for name in _MORE_THAN_0:
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} must be more than 0, not {getattr(self, name)!r}")
+        for name in ("resume_seconds", "request_ack_every"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must be 0 or more, not {getattr(self, name)!r}")
 
     @property
     def needs_certificate(self) -> bool:

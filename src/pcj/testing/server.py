@@ -108,7 +108,10 @@ class Server:
             raise
 
     async def stop(self) -> None:
-        """Close everything: streams with the stream error "system-shutdown". Takes `close_timeout` at the most."""
+        """Close everything: streams with the stream error "system-shutdown". Takes `close_timeout` at the most.
+
+        No session can be resumed after that, and what waited for those that are away is gone.
+        """
         self._stopping = True
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
@@ -116,10 +119,12 @@ class Server:
         await settle()
         for session in self._sessions.values():
             if session.addresses:
-                session.stream.close("system-shutdown")
+                session.close("system-shutdown")
             else:
                 session.stream.mute()  # in negotiation: there is no polite way
                 session.stream.link.finish(abort=True)
+        for session in [] if self._hub is None else list(self._hub.sessions()):
+            session.forget()
         if self._sessions:
             # Each ends by itself within close_timeout; twice that is for a machine under load.
             await asyncio.wait(list(self._sessions), timeout=2 * self._options.close_timeout)
@@ -180,7 +185,12 @@ class Server:
     @property
     def sessions(self) -> list[SessionInfo]:
         """Who is logged in."""
-        return [info for session in self._running().sessions() for info in session.infos()]
+        return [info for s in self._running().sessions() if not s.away for info in s.infos()]
+
+    @property
+    def away(self) -> list[SessionInfo]:
+        """Who has lost the connection, and may come back to the session (XEP-0198 5)."""
+        return [info for s in self._running().sessions() if s.away for info in s.infos()]
 
     @property
     def received(self) -> list[tuple[str, Node]]:
@@ -250,10 +260,12 @@ class Server:
             UsageError: nobody is. NodeError: it cannot be written.
         """
         for session in self._find_some(to):
-            session.stream.send(node)
+            session.send(node)
 
     async def drop(self, jid: str) -> None:
         """Break the connections of an address without a word (RST), and wait until they are gone.
+
+        A session that can be resumed is in `away` then, until somebody resumes it or `resume_seconds` are over.
 
         Raises:
             UsageError: nobody is logged in there.
@@ -261,9 +273,41 @@ class Server:
         for session in self._find_some(jid):
             session.stream.link.reset()
             await session.stream.link.wait_closed()
-            self._running().remove(session)
+            session.leave(resumable=True)
 
-    async def close_stream(self, jid: str, condition: str | None = None, *, text: str = "") -> None:
+    def expire(self, jid: str) -> None:
+        """End the wait for those of an address that are away, as if their time was over.
+
+        What waits for them goes where it goes for one that is not there: to another resource of the account, or back.
+        Whoever tries to resume such a session is refused, and told how much of it was handled (`failed_handled`).
+
+        Raises:
+            UsageError: nobody is away there.
+        """
+        sessions = [s for s in self._find(jid, away=True) if isinstance(s, ClientSession)]
+        if not sessions:
+            raise UsageError(f"nobody is away as {jid}")
+        for session in sessions:
+            session.expire()
+
+    async def restart(self) -> None:
+        """Break every connection without a word (RST) and forget every session, as if the process had been killed.
+
+        The ports stay, and are listened to again at once. What was on its way to anybody is lost, and is not bounced.
+        """
+        hub = self._running()
+        for session in list(hub.sessions()):
+            session.forget()
+        hub.resumable.forget()
+        links = [session.stream.link for session in self._sessions.values()]
+        for link in links:
+            link.reset()
+        for link in links:
+            await link.wait_closed()
+
+    async def close_stream(
+        self, jid: str, condition: str | None = None, *, text: str = "", resumable: bool = False
+    ) -> None:
         """Close the streams of an address.
 
         Args:
@@ -271,12 +315,13 @@ class Server:
             condition: of a stream error (RFC 6120 4.9.3) to send first; the connection is closed behind it. None: close
                 the stream alone; the connection ends when the peer has closed its own, or after `close_timeout`.
             text: for people, in the stream error.
+            resumable: keep the session, as if the connection had been lost, where stream management allows it.
 
         Raises:
             UsageError: nobody is logged in there. NodeError: the condition is no name.
         """
         for session in self._find_some(jid):
-            session.stream.close(condition, text)
+            session.close(condition, text, resumable=resumable)
 
     # Inside
 
@@ -315,9 +360,9 @@ class Server:
             raise UsageError(f"the server does not run, or was told to have no {name}_port")
         return self._ports[name]
 
-    def _find(self, jid: str) -> list[Session]:
+    def _find(self, jid: str, *, away: bool = False) -> list[Session]:
         try:
-            return self._running().find(JID.parse(jid))
+            return [s for s in self._running().find(JID.parse(jid)) if s.away == away]
         except JidError:
             raise ConfigError(f"{jid!r} is no address") from None
 

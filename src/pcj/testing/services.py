@@ -26,6 +26,7 @@ _ERROR_TYPES = {
     "not-acceptable": "modify",
     "not-authorized": "auth",
     "policy-violation": "modify",
+    "recipient-unavailable": "wait",
     "resource-constraint": "wait",
 }
 

@@ -39,12 +39,17 @@ class SessionInfo:
         jid: the full JID of a client, the domain of a component.
         connection_type: "XMPP", "LEGACY", "JABBERD14_COMPONENT" or "JABBERD20_COMPONENT".
         secure: inside TLS. mechanism: how it logged in: the SASL mechanism, "digest", "plain" or "handshake".
+        managed: stream management (XEP-0198) is on. unacked: stanzas that the client has not acknowledged.
+        resumptions: how often the session was resumed.
     """
 
     jid: str
     connection_type: str
     secure: bool
     mechanism: str
+    managed: bool = False
+    unacked: int = 0
+    resumptions: int = 0
 
 
 class Session(ABC):
@@ -52,6 +57,8 @@ class Session(ABC):
 
     namespace = ""
     connection_type = ""
+    #: Its connection is lost, and the session waits for the client to come back (XEP-0198 5).
+    away = False
 
     def __init__(self, link: Link, hub: Hub, *, direct_tls: bool = False) -> None:
         self.hub = hub
@@ -83,6 +90,22 @@ class Session(ABC):
         """Send a stanza to this peer, in the form that its protocol has for it."""
         self.stream.send(node)
 
+    def send(self, node: Node) -> None:
+        """Send any element, as it is."""
+        self.stream.send(node)
+
+    def close(self, condition: str | None = None, text: str = "", *, resumable: bool = False) -> None:
+        """Close the stream, after what is still to be said. `resumable`: the session may be kept all the same."""
+        self.stream.close(condition, text)
+
+    def leave(self, *, resumable: bool) -> None:
+        """The connection is over. `resumable`: it was lost, so that a session may be kept for who comes back."""
+        self.hub.remove(self)
+
+    def forget(self) -> None:
+        """Nobody is logged in here any more, and nothing is done about what was on its way."""
+        self.hub.remove(self)
+
     def component_changed(self, domain: str, *, present: bool) -> None:
         """A component has come or gone. Nobody but the router tells its peers."""
         return
@@ -91,22 +114,24 @@ class Session(ABC):
 
     async def serve(self) -> None:
         """All of it; returns when the connection is gone."""
+        lost = False
         try:
             await self.silent_at("accept")
             if self.direct_tls:
                 await self._handshake()
             await self.negotiate()
             await self.stream.wait_end()
+            lost = self.stream.broken
         except StreamEnded:
             pass
         except ProtocolError as error:
             if error.answer is not None:
-                self.stream.send_error(error.answer, str(error))
+                self.stream.send_error(error.answer, str(error), error.application)
         except Exception:
             _log.exception("the embedded server failed in a session of %s", self.addresses or "nobody yet")
             self.stream.send_error("internal-server-error")
         finally:
-            self.hub.remove(self)
+            self.leave(resumable=lost)
             await self.stream.finish()
 
     async def silent_at(self, phase: SilentAt) -> None:

@@ -30,7 +30,8 @@ class ServerStream:
         max_stanza_bytes: of one element from the peer. close_timeout: for the peer to close when we do, in seconds.
 
     Attributes:
-        id: of our latest header. muted: we say nothing more.
+        id: of our latest header. muted: we say nothing more. closed_by_peer: it has closed its stream, or has sent a
+            stream error.
     """
 
     def __init__(self, link: Link, *, namespace: str, domain: str, max_stanza_bytes: int, close_timeout: float) -> None:
@@ -39,6 +40,7 @@ class ServerStream:
         self.domain = domain
         self.id = ""
         self.muted = False
+        self.closed_by_peer = False
         self._limits = Limits(max_bytes=max_stanza_bytes)
         self._close_timeout = close_timeout
         self._parser = NegotiatingParser(self._limits)
@@ -67,6 +69,7 @@ class ServerStream:
                 raise self._failure
             item = self._parser.next()
             if isinstance(item, StreamClosed):
+                self.closed_by_peer = True
                 raise StreamEnded
             if item is not None:
                 return item
@@ -134,6 +137,16 @@ class ServerStream:
         if self._failure is not None:
             raise self._failure
 
+    @property
+    def ended(self) -> bool:
+        """Whether it is over, whoever ended it."""
+        return self._ended.is_set()
+
+    @property
+    def broken(self) -> bool:
+        """Whether it ended with the connection alone: neither side had closed it, and nobody was at fault."""
+        return self._ended.is_set() and not (self._closed or self.closed_by_peer or self._failure is not None)
+
     async def silence(self) -> None:
         """Say nothing more, and wait for the peer to give up.
 
@@ -178,19 +191,19 @@ class ServerStream:
             return  # what is left to say is the end; past the bound of a slow reader nothing may pile up
         self.write(serialize(node, self.namespace))
 
-    def send_error(self, condition: str, text: str = "") -> None:
-        """A stream error (RFC 6120 4.9); after it only the end may come."""
+    def send_error(self, condition: str, text: str = "", application: bytes = b"") -> None:
+        """A stream error (RFC 6120 4.9), with an element of an application (4.9.4); after it only the end may come."""
         if not self._opened:
             self.open("1.0")  # RFC 6120 4.9.1.2: an error during set-up still comes inside a stream
         children = [ET.Element(f"{{{STREAM_ERRORS}}}{condition}")]
         if text:
             children.append(ET.Element(f"{{{STREAM_ERRORS}}}text"))
             children[1].text = text
-        self.send_wrapped("error", children)
+        self.send_wrapped("error", children, application)
 
-    def send_wrapped(self, name: str, children: Iterable[Node]) -> None:
+    def send_wrapped(self, name: str, children: Iterable[Node], more: bytes = b"") -> None:
         """An element of the stream's own namespace, under the prefix that every implementation expects."""
-        inside = b"".join(serialize(child, self.namespace) for child in children)
+        inside = b"".join(serialize(child, self.namespace) for child in children) + more
         self.write(b"<stream:%b>%b</stream:%b>" % (name.encode(), inside, name.encode()))
 
     def close(self, condition: str | None = None, text: str = "") -> None:
@@ -240,6 +253,7 @@ class ServerStream:
         except ProtocolError as error:
             self._fail(error)
         except StreamEnded:
+            self.closed_by_peer = True
             self._end()
 
     def _fail(self, error: ProtocolError) -> None:

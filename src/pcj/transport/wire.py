@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
+import sys
+from typing import Final
 
 from pcj.errors import ConfigError, PcjError, Phase, ProtocolError, Retry
+from pcj.transport.slowness import takes_slowly
 from pcj.transport.tcp import address_of, is_loopback
 from pcj.transport.tls import Begun, TlsEngine, TlsError, TlsFacts, make_context
 
@@ -12,6 +17,8 @@ __all__ = ["Wire"]
 
 #: How much is encrypted at a time, in bytes.
 _TLS_CHUNK = 1_048_576
+#: `struct linger` (Windows has shorts): on, and 0 seconds.
+_AT_ONCE: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
 class Wire:
@@ -177,5 +184,23 @@ class Wire:
         self._transport.close()
 
     def abort(self) -> None:
-        """Cut it now."""
-        self._transport.abort()
+        """Cut it now, with a reset: what the network has not taken yet is lost, and a peer that lives sees it at once.
+
+        Else a server keeps a half-open link that was abandoned, and may refuse the next one for it (`conflict`) or
+        deliver into it (protocol-notes B5). What was closed already and has gone out ends as it was.
+        """
+        transport = self._transport
+        made = transport.get_extra_info("socket")
+        if made is not None and not (transport.is_closing() and transport.get_write_buffer_size() == 0):
+            try:
+                # Linger for no time. On a Unix socket it has no effect, and needs none.
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+            except OSError:
+                pass  # it is gone already
+        transport.abort()
+
+    @property
+    def throttled(self) -> bool:
+        """Whether bytes of ours wait although the peer's machine answers: it takes them, but slowly."""
+        made = self._transport.get_extra_info("socket")
+        return made is not None and takes_slowly(made)

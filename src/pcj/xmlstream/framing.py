@@ -32,9 +32,13 @@ def stream_header_node(attributes: Mapping[str, str]) -> Node:
     return ET.Element(STREAM_TAG, dict(attributes))
 
 
-def stream_error(condition: str) -> bytes:
-    """A <stream:error/> with one of the conditions of RFC 6120 4.9.3."""
-    return f'<stream:error><{condition} xmlns="{STREAM_ERRORS}"/></stream:error>'.encode()
+def stream_error(condition: str, application: bytes = b"") -> bytes:
+    """A <stream:error/> with one of the conditions of RFC 6120 4.9.3.
+
+    Args:
+        condition: its name. application: an element of ours that says more (4.9.4), serialised.
+    """
+    return f'<stream:error><{condition} xmlns="{STREAM_ERRORS}"/>'.encode() + application + b"</stream:error>"
 
 
 def stream_error_condition(node: Node) -> tuple[str, str, str]:

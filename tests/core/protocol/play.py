@@ -11,18 +11,20 @@ A script is a list of lines:
 from __future__ import annotations
 
 import base64
+import copy
 import dataclasses
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from pcj.config import Config
 from pcj.errors import Phase, ProtocolError, Retry
 from pcj.protocol import Dialect, Negotiator, dialect_of
 from pcj.protocol.actions import Action, BeginTls, Compute, Established, Failed, Fire, Write
+from pcj.protocol.management import Management
 from pcj.protocol.retry import classify
 from pcj.protocol.steps import Program, Session, Step
 from pcj.sasl import MECHANISMS, Challenge, Channel, Credentials, Limits, Memory, Respond, Success
@@ -136,13 +138,26 @@ def play(
     dialect: Dialect | None = None,
     memory: Memory | None = None,
     facts: Facts | None = None,
+    management: Management | None = None,
+    outstanding: int = 0,
 ) -> Play:
-    """Run a script. `cut`: how the server's bytes come in. `tail`: what follows the server's last line at once."""
+    """Run a script. `cut`: how the server's bytes come in. `tail`: what follows the server's last line at once.
+
+    `management`, `outstanding`: a session to resume (a copy of it is used), and how many stanzas in it are unproved.
+    """
     facts = facts if facts is not None else Facts()
     dialect = dialect if dialect is not None else dialect_of(config.connection_type)
     run = Play()
     recorded = dataclasses.replace(dialect, negotiate=lambda n: _recorded(dialect.negotiate(n), run.steps))
-    negotiator = Negotiator(config, recorded, token=Tokens(), loopback=loopback, memory=memory)
+    negotiator = Negotiator(
+        config,
+        recorded,
+        token=Tokens(),
+        loopback=loopback,
+        memory=memory,
+        management=copy.copy(management),
+        outstanding=outstanding,
+    )
     unseen = ""
     looks = any(line.startswith("C: ") for line in script)
 
@@ -222,17 +237,33 @@ def each_byte(data: bytes) -> Iterator[bytes]:
 
 
 def perform(
-    config: Config, script: Sequence[str], events: str, *, loopback: bool = False, dialect: Dialect | None = None
+    config: Config,
+    script: Sequence[str],
+    events: str,
+    *,
+    loopback: bool = False,
+    dialect: Dialect | None = None,
+    management: Management | None = None,
+    outstanding: int = 0,
 ) -> Play:
     """Run a script whole, byte by byte and with a tail: the events must be `events`, the outcome the same each time."""
-    whole = play(config, script, loopback=loopback, dialect=dialect)
+    run = partial(
+        play,
+        config,
+        script,
+        loopback=loopback,
+        dialect=dialect,
+        management=management,
+        outstanding=outstanding,
+    )
+    whole = run()
     assert whole.events == " ".join(events.split())
-    pieces = play(config, script, cut=each_byte, loopback=loopback, dialect=dialect)
+    pieces = run(cut=each_byte)
     assert pieces.events == whole.events
     assert pieces.outcome() == whole.outcome()
     if server_lines(script)[-1].startswith("S: "):
-        tailed = play(config, script, tail=TAIL, loopback=loopback, dialect=dialect)
-        trickled = play(config, script, tail=TAIL, cut=each_byte, loopback=loopback, dialect=dialect)
+        tailed = run(tail=TAIL)
+        trickled = run(tail=TAIL, cut=each_byte)
         assert tailed.events == trickled.events == whole.events
         assert tailed.outcome() == trickled.outcome() == whole.outcome()
         if isinstance(whole.ends[0], Established):
@@ -257,7 +288,7 @@ def check_secrets(run: Play, config: Config) -> None:
 
 
 def secrets_of(run: Play, config: Config) -> set[str]:
-    """The password, and each credential as it went over the wire, and what is in it."""
+    """The password, each credential as it went over the wire, and what is in it; and the key to a session."""
     password = config.password
     assert isinstance(password, str)
     secrets = {password, base64.b64encode(password.encode("utf-8", "surrogatepass")).decode(), repr(password)[1:-1]}
@@ -269,6 +300,7 @@ def secrets_of(run: Play, config: Config) -> set[str]:
             message = base64.b64decode(text).decode()
             secrets.add(message)
             secrets.update(re.findall(r"(?:,p|response)=([^,]{8,})", message))
+    secrets.update(re.findall(r' previd="([^"]+)"', run.sent))
     return {secret for secret in secrets if len(secret) >= 4}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pcj.errors import Phase, ProtocolError, Retry, SaslError, StreamErrorReceived
+from pcj.protocol.management import Management
 from pcj.protocol.retry import OtherName, classify, failure_of
 
 FATAL, SLOW, FAST = Retry.FATAL, Retry.SLOW, Retry.FAST
@@ -20,6 +21,18 @@ def sasl(condition: str) -> ProtocolError:
 
 def stanza(condition: str) -> ProtocolError:
     return ProtocolError("", condition=condition)
+
+
+def counted_too_high() -> ProtocolError:
+    """As stream management raises it (XEP-0198 6; protocol-notes A26)."""
+    with pytest.raises(ProtocolError) as raised:
+        Management(jid="romeo@localhost/orchard").proof("5", 4)
+    return raised.value
+
+
+def given_up(answer: str) -> ProtocolError:
+    """As `Liveness` raises it: it says the phase and the class itself."""
+    return ProtocolError("the peer has been silent", answer=answer, phase=Phase.READY, retry=FAST)
 
 
 @pytest.mark.parametrize("was_ready", [False, True])
@@ -59,7 +72,11 @@ def stanza(condition: str) -> ProtocolError:
         # Fast: the rest.
         (sasl("temporary-auth-failure"), Phase.AUTHENTICATE, FAST),
         (sasl("made-up"), Phase.AUTHENTICATE, FAST),
-        (stream("system-shutdown"), Phase.READY, FAST),
+        (stream("system-shutdown"), Phase.READY, FAST),  # K21
+        (counted_too_high(), Phase.READY, FAST),  # we told the server so; a new session counts anew
+        (stream("undefined-condition"), Phase.BIND, FAST),  # the server told us: ejabberd, to a resume (A25)
+        (given_up("connection-timeout"), Phase.READY, FAST),  # our probe was not answered (K06)
+        (ProtocolError("no answer within 30 s"), Phase.STREAM, FAST),  # it accepts TCP and says nothing (K24)
         (stream("reset"), Phase.READY, FAST),
         (stream("resource-constraint"), Phase.STREAM, FAST),
         (stream("connection-timeout"), Phase.READY, FAST),

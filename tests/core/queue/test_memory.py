@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pcj.errors import QueueFull
-from pcj.queue import Entry, MemoryQueue, ReceiptState
+from pcj.queue import Entry, MemoryQueue, Receipt, ReceiptState
 
 
-def entry(data: bytes = b"<message/>", at: float = 0.0) -> Entry:
-    return Entry(data, data, at)
+def entry(data: bytes = b"<message/>", expires: float = 60.0) -> Entry:
+    return Entry(data, data, 0.0, expires)
 
 
-def queue(*entries: Entry, max_nodes: int = 100, max_bytes: int = 10_000, max_age: float = 60.0) -> MemoryQueue:
-    made = MemoryQueue(max_nodes, max_bytes, max_age)
+def queue(*entries: Entry, max_nodes: int = 100, max_bytes: int = 10_000) -> MemoryQueue:
+    made = MemoryQueue(max_nodes, max_bytes)
     for each in entries:
         made.put(each)
     return made
@@ -93,50 +96,71 @@ def test_what_is_put_back_had_its_room_before() -> None:
         made.check_room(b"")
 
 
-def test_nodes_past_the_bound_of_age_are_given_up_and_say_so() -> None:
-    old, young = entry(b"old", 0.0), entry(b"young", 30.0)
-    made = queue(old, young)
-    assert made.next_expiry() == 60.0
-    assert made.expire(59.999) == []
-    assert made.expire(60.0) == [old]
-    assert (old.receipt.state, old.receipt.reason) == (
-        ReceiptState.EXPIRED,
-        "waited longer than queue_max_age (60 s)",
-    )
-    assert young.receipt.state is ReceiptState.QUEUED
-    assert (len(made), made.size, made.next_expiry()) == (1, 5, 90.0)
-    assert made.expire(1e9) == [young]
-    assert (len(made), made.size, made.next_expiry()) == (0, 0, None)
+def test_each_node_waits_until_its_own_time_is_over() -> None:
+    soon, late, later = entry(b"soon", 10.0), entry(b"late", 90.0), entry(b"later", math.inf)
+    made = queue(late, soon, later)
+    assert made.next_expiry() == 10.0
+    assert made.expire(9.999) == []
+    assert made.expire(10.0) == [soon]
+    assert (len(made), made.size, made.next_expiry()) == (2, 9, 90.0)
+    assert made.expire(1e9) == [late]
+    assert (list(made), made.size, made.next_expiry()) == ([later], 5, None)
+    assert soon.receipt.state is late.receipt.state is ReceiptState.QUEUED  # the outbox says what became of them
 
 
-def test_what_was_put_back_expires_by_the_age_it_had() -> None:
-    first, second = entry(at=0.0), entry(at=50.0)
+def test_what_was_put_back_expires_when_it_would_have() -> None:
+    first, second = entry(expires=60.0), entry(expires=110.0)
     made = queue(first)
     taken = made.take_all()
+    assert made.next_expiry() is None
     made.put(second)
     made.put_back(taken)
     assert made.next_expiry() == 60.0
     assert made.expire(70.0) == [first]
+    assert list(made) == [second]
 
 
-@given(st.lists(st.one_of(st.binary(max_size=5), st.sampled_from(["take", "back", "expire"])), max_size=40))
-def test_the_count_and_the_size_are_always_those_of_what_waits(moves: list[bytes | str]) -> None:
-    made = queue(max_age=5.0)
+def test_the_node_of_a_receipt_is_taken_once_and_the_others_keep_their_order() -> None:
+    entries = [entry(b"%d" % number, float(number)) for number in range(1, 5)]
+    made = queue(*entries)
+    assert made.take(entries[0].receipt) is entries[0]
+    assert made.take(entries[2].receipt) is entries[2]
+    assert made.take(entries[2].receipt) is None
+    assert made.take(Receipt()) is None
+    assert (made.size, made.expire(2.0), made.take_all()) == (2, [entries[1]], [entries[3]])
+
+
+MOVES = st.one_of(
+    st.tuples(st.just("put"), st.binary(max_size=5), st.integers(0, 50)),
+    st.tuples(st.sampled_from(["take all", "back", "expire"])),
+    st.tuples(st.just("take"), st.integers(0, 9)),
+)
+
+
+@given(st.lists(MOVES, max_size=40))
+def test_the_count_the_size_and_the_order_are_always_those_of_what_waits(moves: list[tuple[Any, ...]]) -> None:
+    made = queue()
     taken: list[Entry] = []
     waiting: list[Entry] = []
-    for now, move in enumerate(moves):
-        if isinstance(move, bytes):
-            waiting.append(entry(move, float(now)))
+    for now, (move, *given_) in enumerate(moves):
+        if move == "put":
+            waiting.append(entry(given_[0], float(given_[1])))
             made.put(waiting[-1])
-        elif move == "take":
+        elif move == "take all":
             assert made.take_all() == waiting
             taken, waiting = waiting, []
         elif move == "back":
             made.put_back(taken)
             taken, waiting = [], [*taken, *waiting]
-        else:
-            gone = made.expire(float(now))
-            assert gone == waiting[: len(gone)]
-            waiting = waiting[len(gone) :]
-            assert all(now - each.at < 5.0 for each in waiting[:1])
-        assert (len(made), made.size) == (len(waiting), sum(len(each.data) for each in waiting))
+        elif move == "take" and waiting:
+            one = waiting.pop(given_[0] % len(waiting))
+            assert made.take(one.receipt) is one
+        elif move == "expire":
+            assert made.expire(float(now)) == [each for each in waiting if each.expires <= now]
+            waiting = [each for each in waiting if each.expires > now]
+        assert (list(made), len(made)) == (waiting, len(waiting))
+        assert made.size == sum(len(each.data) for each in waiting)
+        when = made.next_expiry()
+        # A look too early finds nothing, one too late leaves a node waiting past its time.
+        assert (when is None) == (not waiting)
+        assert when is None or when <= min(each.expires for each in waiting)

@@ -319,4 +319,8 @@ def test_what_is_remote_in_the_demonstration_does_not_steer_the_terminal(monkeyp
 
 
 def test_every_command_is_among_those_that_were_tried() -> None:
-    assert set(command.commands) == {"connect", "demo"}
+    assert set(command.commands) == {
+        "connect",
+        "demo",
+        "queue",
+    }  # the last shows what its own file holds: test_queue.py

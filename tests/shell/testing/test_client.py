@@ -283,7 +283,7 @@ def test_at_a_conflict_the_newcomer_is_refused_where_told_so_and_may_ask_again()
 @pytest.mark.parametrize(
     ("session", "feature"),
     [
-        (None, '<bind xmlns="urn:ietf:params:xml:ns:xmpp-bind"/></stream:features>'),
+        (None, '<bind xmlns="urn:ietf:params:xml:ns:xmpp-bind"/><sm '),
         ("optional", '<session xmlns="urn:ietf:params:xml:ns:xmpp-session"><optional/></session>'),
         ("required", '<session xmlns="urn:ietf:params:xml:ns:xmpp-session"/>'),
     ],

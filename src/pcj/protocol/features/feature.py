@@ -10,6 +10,7 @@ from typing import Any
 from pcj.errors import Phase, ProtocolError, Retry
 from pcj.protocol.common import open_stream, receive_features
 from pcj.protocol.features.limits import read_limits
+from pcj.protocol.management import Management
 from pcj.protocol.steps import Negotiation, Step, StreamLimits
 from pcj.stanza import Node
 from pcj.xmlstream import StreamHeader
@@ -25,16 +26,26 @@ class Fact(Enum):
     AUTHENTICATED = auto()
     BOUND = auto()
     SESSION = auto()
+    DECIDED = auto()  # whether the session of before goes on (XEP-0198)
+    MANAGED = auto()  # stream management was agreed on, or refused: it is asked for once
 
 
 @dataclass(slots=True)
 class Progress:
-    """What the features have reached so far."""
+    """What the features have reached so far.
+
+    Attributes:
+        jid: who we are. header: of the stream. facts: what holds of it. limits: what the server takes. management: the
+            stream management of the session, or None. resumed: how many more of our stanzas the server has by what it
+            said as it resumed it, or None.
+    """
 
     jid: str
     header: StreamHeader
     facts: set[Fact] = field(default_factory=set)
     limits: StreamLimits | None = None
+    management: Management | None = None
+    resumed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,223 @@
+"""The durable queue of one broker, or nothing: what goes onto disk, and what a process before this one left there."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from pcj.config import Config
+from pcj.errors import PcjError, UsageError
+from pcj.protocol.management import Management, binding_of
+from pcj.queue import Entry, Ledger, ReceiptState
+
+if TYPE_CHECKING:
+    from pcj.queue.durable import DurableQueue, Stored
+
+__all__ = ["Found", "Shelf"]
+
+#: Seconds between two looks at how many stanzas of the peer's were handled, for the state of the session on disk.
+SAVE_EVERY: Final = 0.1
+
+
+@dataclass(slots=True)
+class Found:
+    """What was in the file.
+
+    Attributes:
+        queued: nodes that wait, or are in doubt, in order. unproved: written in the session of `management`, in order.
+        acked: nodes that the server has, by what it had said; they are off the disk now.
+        management: a session that may be resumed, or None.
+    """
+
+    queued: list[Entry] = field(default_factory=list)
+    unproved: list[Entry] = field(default_factory=list)
+    acked: list[Entry] = field(default_factory=list)
+    management: Management | None = None
+
+
+class Shelf:
+    """What the outbox puts on disk.
+
+    Args:
+        config: of the broker. ledger: tells it what was written. on_failed: called when the disk takes no more.
+
+    Attributes:
+        used: whether there is a durable queue. opened: whether this process has it. management: of the session that is
+            kept on disk, for `Management.to_state`; what a process before this one left, until it is taken over.
+    """
+
+    def __init__(self, config: Config, ledger: Ledger, on_failed: Callable[[PcjError], None]) -> None:
+        self._config = config
+        self._ledger = ledger
+        self.used = config.queue != "memory"
+        self.opened = False
+        self.left: Management | None = None  # by a process before this one
+        self._queue: DurableQueue | None = None
+        self._management: Management | None = None
+        self._saved: int | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        if self.used:
+            from pcj.queue.durable import DurableQueue  # late: most have no use for a database
+
+            self._queue = DurableQueue(
+                config.queue,
+                account=str(config.account.bare),
+                on_failed=on_failed,
+                max_nodes=config.queue_max_nodes + config.max_unacked_nodes,
+                max_bytes=config.queue_max_bytes + config.max_unacked_bytes,
+            )
+
+    def open(self, held: Iterable[Entry]) -> Found:
+        """Lock and read the file.
+
+        Args:
+            held: entries of this process, from before it let go of the file: they stay the same objects.
+
+        Raises:
+            QueueError: it cannot be used; nothing was changed.
+        """
+        queue = self._queue
+        if queue is None:
+            return Found()
+        stored = queue.open()
+        self.opened = True
+        known = {entry.key: entry for entry in held if entry.key is not None}
+        found = Found(management=self._session_of(queue.session))
+        proved = found.management.proved if found.management is not None else 0
+        now = asyncio.get_running_loop().time()
+        for row in stored:
+            entry = known.get(row.key) or self._entry(row, now)
+            if found.management is not None and row.number is not None and row.written:
+                if row.number <= proved:
+                    queue.forget((entry,))  # the process was killed before that was on disk
+                    entry.receipt.settle(ReceiptState.ACKED)
+                    found.acked.append(entry)
+                    continue
+                entry.receipt.state = ReceiptState.WRITTEN
+                found.unproved.append(entry)
+            else:
+                if row.written:
+                    entry.receipt.state = ReceiptState.UNCERTAIN
+                    entry.receipt.reason = "the process ended before the server was known to have it"
+                found.queued.append(entry)
+        found.unproved.sort(key=lambda entry: entry.number or 0)
+        self.left = found.management
+        self._ledger.marks = self
+        return found
+
+    def _entry(self, row: Stored, now: float) -> Entry:
+        at = now - row.age
+        age = self._config.queue_max_age
+        expires = at + age if row.ttl is None else min(at + age, now + row.ttl)
+        entry = Entry(row.stanza, row.stanza, at, expires, row.on_doubt)
+        entry.key = row.key
+        entry.number = row.number
+        entry.doubts = row.doubts
+        entry.again = row.written
+        entry.receipt.is_stored()
+        return entry
+
+    def _session_of(self, state: Mapping[str, object] | None) -> Management | None:
+        if state is None or not self._config.stream_management or self._config.acks != "auto":
+            return None
+        try:
+            management = Management.from_state(state.get("management"))
+        except ValueError:
+            return None  # of another version of pcj: a session that is not resumed is only made anew
+        at = state.get("at")
+        if management.binding != binding_of(self._config) or not isinstance(at, (int, float)):
+            return None
+        return management if time.time() < at + management.max_seconds else None
+
+    def check(self) -> None:
+        """Refuse what the disk would not keep.
+
+        Raises:
+            QueueError: writing it fails at present.
+        """
+        if self._queue is not None and self._queue.failed is not None:
+            raise self._queue.failed
+
+    def put(self, entry: Entry) -> None:
+        """Keep a node until it is forgotten; the ledger says when it is written."""
+        if self._queue is not None:
+            age = entry.expires - entry.at
+            self._queue.put(entry, ttl=age if age < self._config.queue_max_age else None, written=False)
+
+    def mark(self, entries: Sequence[Entry], *, written: bool = True) -> None:
+        """These were written (or are in doubt): say so on disk."""
+        if self._queue is not None and self.opened:
+            self._queue.mark([entry for entry in entries if entry.key is not None], written=written)
+
+    def forget(self, entries: Iterable[Entry]) -> None:
+        """These are done with."""
+        if self._queue is not None and self.opened:
+            self._queue.forget([entry for entry in entries if entry.key is not None])
+
+    # ---- the session
+
+    def session(self, management: Management | None) -> None:
+        """The session that there is now; what was left before is not offered any more."""
+        self.left = None
+        self._management = management if management is not None and management.resumable else None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._saved = None
+        if self._queue is not None and self.opened:
+            self._save()
+
+    def _save(self) -> None:
+        """Keep the session's state; again, as soon as it has changed."""
+        self._timer = None
+        queue, management = self._queue, self._management
+        if queue is None or not self.opened:
+            return
+        if management is None:
+            queue.save_session(None)
+            return
+        if management.handled + management.proved != self._saved:
+            self._saved = management.handled + management.proved
+            queue.save_session({"management": management.to_state(), "at": time.time()})
+        self._timer = asyncio.get_running_loop().call_later(SAVE_EVERY, self._save)
+
+    # ---- the end
+
+    async def leave(self, timeout: float) -> None:
+        """All is on disk, and the file is free for another process.
+
+        Raises:
+            QueueError: not all could be written.
+        """
+        if self._queue is not None and self.opened:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._saved = None
+            self._save()
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self.opened = False
+            await self._queue.aclose(timeout)
+
+    async def hand_over(self, timeout: float) -> None:
+        """The same, for a session that the next process is to resume.
+
+        Raises:
+            UsageError: there is no durable queue. QueueError: not all could be written.
+        """
+        if self._queue is None or not self.opened:
+            raise UsageError("a session can be handed over by a durable queue only: say queue='a path'")
+        await self.leave(timeout)
+
+    def close(self) -> None:
+        """The same as `leave`, at once."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._queue is not None and self.opened:
+            self.opened = False
+            self._queue.close()
