@@ -16,7 +16,7 @@ from xml.etree.ElementTree import Element
 
 import pytest
 
-from pcj import Broker, ConfigError, ConnectionFailed, Event, Phase, QueueFull, ReceiptState, Retry, message, ping
+from pcj import Broker, ConfigError, ConnectionFailed, Event, Phase, QueueFull, Retry, message, ping
 from pcj.backoff import Backoff
 from pcj.config import JABBERD14_COMPONENT, XMPP, Config
 from pcj.errors import NodeError, ProtocolError, SaslError

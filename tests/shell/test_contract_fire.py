@@ -615,7 +615,8 @@ class Way:
             case Event.NODE_ACKED:
                 allowed, goes = ("sent", "suspended"), "acked"
             case Event.NODE_UNCERTAIN:
-                allowed = ("sent", "suspended")
+                # What waits in doubt may be given up as its time is over.
+                allowed = ("sent", "suspended", "queued") if detail["next"] == "drop" else ("sent", "suspended")
                 goes = "suspended" if detail["next"] == "resume" else "in doubt"
             case _:
                 allowed, goes = ("new", "queued", "sent", "suspended"), "dropped"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from typing import Any, cast
