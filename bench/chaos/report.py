@@ -66,7 +66,8 @@ what was read before it. The policy for what is in doubt is `resend`, where noth
 are ours; "in" is what was sent to us: never came / came twice. A dash is a zero. {prosody}
 """
 _PROSODY: Final = """\
-Prosody runs with one line mended: 13.0.1 reads what comes after a resumption with the parser of the dead link, and understands nothing more if that link was cut
+Prosody runs with one line mended: 13.0.1 reads what comes after a resumption with the parser of the dead link, and
+understands nothing more if that link was cut
 inside a stanza (see "as Prosody comes" in K02). Random cuts would show that, and nothing about pcj."""
 
 
@@ -127,9 +128,10 @@ def _long_runs(runs: dict[str, dict[str, Any]]) -> str:
     ]
     for run in runs.values():
         memory = run.get("rss_kb", {})
+        doubts = _dash(run["uncertain"]["count"])
         say.append(
             f"| {run['server']} | {run['mode']} | {run['queue']} | {run['sent']} | {run['cuts']} "
-            f"| {_dash(run['resumed'])} | {_dash(run['lost'])} | {_dash(run['repeated'])} | {_dash(run['uncertain']['count'])} "
+            f"| {_dash(run['resumed'])} | {_dash(run['lost'])} | {_dash(run['repeated'])} | {doubts} "
             f"| {_dash(run['never_reached_us'])} | {_dash(run['in_repeated'])} | {run['longest_outage_s']} s "
             f"| {run['seconds']:.0f} s | {memory.get('quarter', 0) // 1024} → {memory.get('end', 0) // 1024} MB "
             f"| {run['seed']} |"

@@ -178,7 +178,8 @@ async def open_site(name: str, *, hibernation: int = HIBERNATION, mended: bool =
     """A server of the bench, for as long as the context lasts.
 
     Args:
-        name: "prosody" or "ejabberd". hibernation: how long it keeps a session whose link died, in seconds. mended: False for Prosody as it comes.
+        name: "prosody" or "ejabberd". hibernation: how long it keeps a session whose link died, in seconds. mended:
+            False for Prosody as it comes.
 
     Raises:
         SystemExit: this machine has no such server.

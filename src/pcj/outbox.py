@@ -352,7 +352,7 @@ class Outbox:
 
     def suspend(self) -> None:
         """The connection is gone, and the session may go on over another: what is in doubt is named."""
-        for entry in list(self.ledger.window):
+        for entry in [entry for entry in self.ledger.window if not entry.of_session]:
             self.tell(Event.NODE_UNCERTAIN, entry, next="resume", doubts=entry.doubts)
         self._tell_returned()
 
@@ -388,7 +388,8 @@ class Outbox:
             if after == "poison":
                 self.tell(Event.NODE_DROPPED, entry, reason="poison", doubts=entry.doubts)
                 continue
-            self.tell(Event.NODE_UNCERTAIN, entry, next="drop" if for_good else after, doubts=entry.doubts)
+            if not entry.of_session:  # those are the broker's own: nobody has a receipt for them
+                self.tell(Event.NODE_UNCERTAIN, entry, next="drop" if for_good else after, doubts=entry.doubts)
             if entry.receipt.state is ReceiptState.UNCERTAIN and not entry.receipt.final:
                 self.tell(Event.PCJ_NODEQUEUED, entry, again=True)
         self._tell_returned()
@@ -562,18 +563,13 @@ class Outbox:
         self._expired(self._queue.expire(now))
 
     def _expired(self, expired: list[Entry]) -> None:
-        """The time of these was over while they waited; what went out before stays in doubt for good."""
-        doubtful = [entry for entry in expired if entry.receipt.state is ReceiptState.UNCERTAIN]
-        late = [entry for entry in expired if entry.receipt.state is not ReceiptState.UNCERTAIN]
+        """The time of these was over while they waited."""
         for entry in expired:
             age = entry.expires - entry.at
             which = "queue_max_age" if math.isclose(age, self._config.queue_max_age) else "its ttl"
-            doubt = entry.receipt.state is ReceiptState.UNCERTAIN
-            state = ReceiptState.UNCERTAIN if doubt else ReceiptState.EXPIRED
-            self._settle(entry, state, f"waited longer than {which} ({age:g} s)")
-        for entry in doubtful:
-            self.tell(Event.NODE_UNCERTAIN, entry, next="drop", doubts=entry.doubts)
-        self._give_up(late, "expired")
+            doubt = ", in doubt" if entry.receipt.state is ReceiptState.UNCERTAIN else ""
+            self._settle(entry, ReceiptState.EXPIRED, f"waited longer than {which} ({age:g} s){doubt}")
+        self._give_up(expired, "expired")
 
     # ---- the end of a node
 

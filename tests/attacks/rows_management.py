@@ -114,10 +114,11 @@ async def _twice(stage: Stage, *scripts: Script, **options: Any) -> tuple[Receip
         broker = stage.broker(MANAGED, at.port, **AGAIN, **options)
         record = stage.record(broker)
         async with asyncio.timeout(DONE):
+            ready = broker.events(Event.PCJ_READY)
             await broker.connect()
+            await anext(ready)
             receipt = broker.output(note("ours"))
-            while record.names.count("READY") < 2:
-                await broker.wait_for(Event.PCJ_READY, timeout=DONE)
+            await anext(ready)
         await broker.shutdown()
     secret(record)
     return receipt, record

@@ -560,7 +560,8 @@ def test_a_flood_is_echoed_whole_and_in_order(coroutine: bool) -> None:
 
             async def flood() -> None:
                 for at in range(0, count, 500):
-                    while at > len(echoed) + 5_000:  # behind all in flight are the answers to our pings, too
+                    # Behind all that is in flight are the answers to our pings, too.
+                    while at > len(echoed) + 5_000:  # noqa: ASYNC110
                         await asyncio.sleep(0)
                     wire.send(
                         "".join(

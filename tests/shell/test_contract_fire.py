@@ -615,8 +615,7 @@ class Way:
             case Event.NODE_ACKED:
                 allowed, goes = ("sent", "suspended"), "acked"
             case Event.NODE_UNCERTAIN:
-                # What waits in doubt may be given up as its time is over.
-                allowed = ("sent", "suspended", "queued") if detail["next"] == "drop" else ("sent", "suspended")
+                allowed = ("sent", "suspended")
                 goes = "suspended" if detail["next"] == "resume" else "in doubt"
             case _:
                 allowed, goes = ("new", "queued", "sent", "suspended"), "dropped"
