@@ -207,6 +207,7 @@ def _link(record: Record, expect: Expect, broken: list[str]) -> dict[str, Any]:
         "reconnects": reconnects,
         "resumed": record.count("SM_RESUMED"),
         "resume_refused": record.count("SM_RESUMEFAILED"),
+        "refused_because": dict(Counter(str(detail.get("condition")) for detail in record.details("SM_RESUMEFAILED"))),
         "sessions_lost": record.count("SESSION_LOST"),
         "probes": record.count("PROBE"),
         "cuts": len(record.cuts),

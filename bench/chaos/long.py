@@ -20,7 +20,7 @@ __all__ = ["long_run"]
 #: Bytes of a message on the wire, about; and the share of a connection's fair part after which it is cut on the
 #: average: what is sent twice and the negotiations come on top, so that the cuts last until the end.
 _MESSAGE_BYTES: Final = 240
-_SHARE: Final = 0.6
+_SHARE: Final = 0.5
 #: So many connections' parts may be given ahead of the cuts, so that there is something to cut until the end.
 _AHEAD: Final = 3
 

@@ -67,8 +67,8 @@ are ours; "in" is what was sent to us: never came / came twice. A dash is a zero
 """
 _PROSODY: Final = """\
 Prosody runs with one line mended: 13.0.1 reads what comes after a resumption with the parser of the dead link, and
-understands nothing more if that link was cut
-inside a stanza (see "as Prosody comes" in K02). Random cuts would show that, and nothing about pcj."""
+understands nothing more if that link was cut inside a stanza (see "as Prosody comes" in K02). Random cuts would show
+that, and nothing about pcj."""
 
 
 def keep_rows(results: list[dict[str, Any]]) -> None:

@@ -74,7 +74,7 @@ def _cut(
                 plan=times(_CUTS, lambda number: drawn[number]),
                 options=options,
                 spec={"rate": 400},
-                count=400,
+                count=600,
             )
 
         return Play(mode.name if policy == "resend" else f"{mode.name}, {policy}", run)
@@ -201,6 +201,24 @@ async def _cut_before_resumed(stage: Stage) -> Outcome:
         return [] if cut == [0, 1, 2] else [f"cut were the connections {cut}, meant were 0, 1 and 2"]
 
     return await play(stage, SM, dataclasses.replace(EXACT, reconnects=1), plan=times(3, rules), checks=checks)
+
+
+async def _resumed_unheard(stage: Stage) -> Outcome:
+    """The server resumes, and we never hear of it: whoever closes the stream then ends the session with it."""
+
+    def rules(number: int) -> list[Rule]:
+        if number == 1:
+            return [Rule("in", hole("in"), pattern=re.compile(rb"<resumed"), at="before")]
+        return [Rule("out", rst, pattern=MESSAGE_END, nth=nth)]
+
+    nth = stage.chance.randrange(20, 60)
+    return await play(
+        stage,
+        SM,
+        dataclasses.replace(EXACT, reconnects=1),
+        plan=times(2, rules),
+        options={"stream_timeout": 0.5},
+    )
 
 
 async def _cut_in_retransmission(stage: Stage) -> Outcome:
@@ -395,6 +413,13 @@ ROWS: Final = (
         "Cut between `<resume/>` and `<resumed/>`, twice",
         "Resumed again with the same id and h; nothing repeated",
         (Play("sm", _cut_before_resumed),),
+    ),
+    Row(
+        "K42",
+        "link",
+        "Black hole inbound between `<resume/>` and `<resumed/>`: the deadline of the negotiation ends the attempt",
+        "The stream is not closed, which would end the session with it: resumed again, nothing lost, nothing repeated",
+        (Play("sm", _resumed_unheard),),
     ),
     Row(
         "K15",

@@ -120,8 +120,7 @@ async def _stopped(stage: Stage) -> Outcome:
 
     async def during(bench: Bench) -> None:
         await bench.until(lambda: len(bench.record.settled) >= 50, "50 are settled")
-        bench.proxy.mode = "refuse"
-        bench.proxy.last.cut("rst")
+        await bench.gone()
         bench.order("limit 100")
         await bench.until(lambda: len(bench.record.given) == 100, "all are given")
         assert bench.process is not None
@@ -255,7 +254,7 @@ ROWS: Final = (
         "K20",
         "process",
         "SIGSTOP for twice the time of the session",
-        "Resumption refused; no burst of timers; a time to live that ran out meanwhile is kept to",
+        "The session is given up, or refused; no burst of timers; a time to live that ran out meanwhile is kept to",
         (Play("sm", _stopped),),
     ),
     Row(

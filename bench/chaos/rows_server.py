@@ -78,8 +78,7 @@ async def _down_refusing(stage: Stage) -> Outcome:
 
     async def during(bench: Bench) -> None:
         await bench.ready()
-        bench.proxy.mode = "refuse"
-        bench.proxy.last.cut("rst")
+        await bench.gone()
         bench.order("limit 400")
         await bench.until(lambda: bench.record.refused, "the queue refuses")
         await asyncio.sleep(_AWAY)
@@ -107,8 +106,7 @@ async def _down_refusing(stage: Stage) -> Outcome:
 async def _down_expiring(stage: Stage) -> Outcome:
     async def during(bench: Bench) -> None:
         await bench.ready()
-        bench.proxy.mode = "refuse"
-        bench.proxy.last.cut("rst")
+        await bench.gone()
         bench.order("limit 200")
         await bench.until(lambda: len(bench.record.given) == 200, "all are given")
         await asyncio.sleep(2.5)

@@ -274,6 +274,13 @@ class Bench:
                 raise Stuck(f"waited {timeout} s until {what}: {self._where()}")
             await asyncio.sleep(0.005)
 
+    async def gone(self) -> None:
+        """Cut the link, take no other, and wait until the broker knows: what is given from then on is not written."""
+        before = self.record.count("PCJ_SOCKETDISCONNECT")
+        self.proxy.mode = "refuse"
+        self.proxy.last.cut("rst")
+        await self.until(lambda: self.record.count("PCJ_SOCKETDISCONNECT") > before, "the cut is noticed")
+
     async def ready(self, count: int = 1, timeout: float = 20.0) -> None:
         """Wait until it was READY so many times."""
         await self.until(lambda: self.record.count("PCJ_READY") >= count, f"READY for the {count}th time", timeout)

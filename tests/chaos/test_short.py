@@ -32,7 +32,7 @@ def require(name: str) -> None:
 
 def test_rows_of_the_table_hold_at_prosody() -> None:
     require("prosody")
-    wanted = [("K02", "sm"), ("K02", "component"), ("K14", "sm"), ("K15", "sm"), ("K34", "sm"), ("K36", "sm, in time")]
+    wanted = [("K02", "sm"), ("K14", "sm"), ("K15", "sm"), ("K34", "sm"), ("K36", "sm, in time")]
 
     async def run() -> dict[str, list[str]]:
         broken = {}
@@ -59,9 +59,9 @@ def test_a_link_that_is_cut_again_and_again_loses_nothing_in_silence(server: str
         with tempfile.TemporaryDirectory(prefix="pcj-chaos-") as folder:
             path = str(Path(folder) / "queue.db") if queue == "sqlite" else "memory"
             async with open_site(server) as site:
-                result = await long_run(site, mode, messages=2000, cuts=25, seed=SEED, queue=path)
+                result = await long_run(site, mode, messages=1500, cuts=20, seed=SEED, queue=path)
         assert result["cuts"] >= 10, "the plan cut too little to show anything"
-        assert result["sent"] == 2000
+        assert result["sent"] == 1500
         broken: list[str] = result["broken"]
         return broken
 
