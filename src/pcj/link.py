@@ -317,16 +317,25 @@ class Link:
                 phase = Phase(str(detail.get("phase", Phase.READY)))
                 failure = self._diagnosis.of_connection(error, phase, self.connection)
             detail = failure.detail
-        self._dispatcher.fire(event, node, error, detail)
-        if event in (Event.SM_RESUMED, Event.SM_RESUMEFAILED):
-            # What the server has of the session is settled first, then the session is (event-order C6).
-            management = self._owner.management()[0]
-            proved = detail.get("proved")
-            if management is not None and isinstance(proved, int):
-                self._owner.proved(management, proved)
-            self._restored = False
-            if event == Event.SM_RESUMEFAILED:
-                self._session_ends("resume failed")
+        if event not in (Event.SM_RESUMED, Event.SM_RESUMEFAILED):
+            self._dispatcher.fire(event, node, error, detail)
+            return
+
+        def tell() -> None:  # together: no handler may end the link between the one and the other
+            self._dispatcher.fire(event, node, error, detail)
+            self._settle_session(event, detail)
+
+        self._dispatcher.together(tell)
+
+    def _settle_session(self, event: str, detail: Mapping[str, object]) -> None:
+        """What the server has of the session is settled first, then the session is (event-order C6)."""
+        management = self._owner.management()[0]
+        proved = detail.get("proved")
+        if management is not None and isinstance(proved, int):
+            self._owner.proved(management, proved)
+        self._restored = False
+        if event == Event.SM_RESUMEFAILED:
+            self._session_ends("resume failed")
 
     def connection_ready(self, session: Session) -> None:
         """The negotiation is done."""

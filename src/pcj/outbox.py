@@ -123,6 +123,8 @@ class Outbox:
             self.shelf.check()
         entry = self._intake.entry(node, identity, ttl, on_doubt)
         self._check_room(entry.data)
+        if self._halted:  # by a handler of HIGH_WATER
+            raise UsageError("output after halt: the broker is of no more use")
         if self.replies is not None and node.tag in IQS and node.get("type") in ("result", "error"):
             self.replies.append((node.get("id"), node.get("to")))
         if not entry.counted:
@@ -307,11 +309,15 @@ class Outbox:
             if self.shelf.used:
                 self.shelf.forget(proved)
             if self._dispatcher.wants(Event.NODE_ACKED):
-                for entry in proved:
-                    self.tell(Event.NODE_ACKED, entry, by=by)
+                # Together: they are acked by now, whatever a handler of the first does.
+                self._dispatcher.together(lambda: self._tell_proved(proved, by))
         self._deaf_links = self._fruitless = 0
         if self._connection is not None:
             self._connection.answered(place)
+
+    def _tell_proved(self, proved: list[Entry], by: str) -> None:
+        for entry in proved:
+            self.tell(Event.NODE_ACKED, entry, by=by)
 
     def take_back(self, unsent: list[Entry], *, refused: bool) -> None:
         """The connection is gone: what never reached the network is held again. `end` tells of it.
@@ -352,9 +358,14 @@ class Outbox:
 
     def suspend(self) -> None:
         """The connection is gone, and the session may go on over another: what is in doubt is named."""
-        for entry in [entry for entry in self.ledger.window if not entry.of_session]:
-            self.tell(Event.NODE_UNCERTAIN, entry, next="resume", doubts=entry.doubts)
-        self._tell_returned()
+
+        def tell() -> None:
+            for entry in self.ledger.window:
+                if not entry.of_session:
+                    self.tell(Event.NODE_UNCERTAIN, entry, next="resume", doubts=entry.doubts)
+            self._tell_returned()
+
+        self._dispatcher.together(tell)
 
     def end(self, *, for_good: bool = False) -> None:
         """The session ended, and all have heard of that: what is unproved is uncertain, and each node is named."""
@@ -384,6 +395,10 @@ class Outbox:
         self.proofs.end()
         self.shelf.session(None)
         self._set_expiry()
+        # Together: so it is by now, whatever a handler of the first does.
+        self._dispatcher.together(lambda: self._tell_ended(told, for_good))
+
+    def _tell_ended(self, told: list[tuple[Entry, str]], for_good: bool) -> None:
         for entry, after in told:
             if after == "poison":
                 self.tell(Event.NODE_DROPPED, entry, reason="poison", doubts=entry.doubts)
@@ -499,7 +514,7 @@ class Outbox:
             self._connection.flush()
             self._look_low()
         if self._high:
-            error = ended()
+            error = UsageError("the broker was halted") if self._halted else ended()
             if error is not None:
                 raise error
             if self._low is None:

@@ -675,7 +675,7 @@ def good(answers: int, *moves: Move) -> Script:
     return Script("connects", (*[Move("answer")] * answers, *moves))
 
 
-#: What the fire has found, each once a fault of the product: (type, options, scripts, deeds).
+#: What the fire has found, each once a fault of the product: (type, options, scripts, deeds). "manages" is the peer's.
 FOUND: list[tuple[str, dict[str, Any], list[Script], list[Deed]]] = [
     # A halt in a handler of NODE_DROPPED kept the RTS_FAIL of the same request back.
     ("XMPP", {}, [], [Deed("ask"), Deed("halt", Event.NODE_DROPPED, 1), Deed("shutdown")]),
@@ -720,6 +720,24 @@ FOUND: list[tuple[str, dict[str, Any], list[Script], list[Deed]]] = [
         [good(2, Move("say", stream_error("host-gone")))],
         [Deed("output much", Event.STREAM_ERROR, 1)],
     ),
+    # A halt in a handler of NODE_ACKED kept the NODE_ACKED of the others back that the same proof was of.
+    ("JABBERD14_COMPONENT", {}, [], [Deed("output much", "", 1.0), Deed("halt", Event.NODE_ACKED, 1)]),
+    # The same of NODE_UNCERTAIN.
+    (
+        "JABBERD14_COMPONENT",
+        {},
+        [good(2, Move("wait", "", 1.0), Move("reset"))],
+        [Deed("output much", "", 0.5), Deed("halt", Event.NODE_UNCERTAIN, 1)],
+    ),
+    # A halt in a handler of HIGH_WATER: the node that was being output was dropped without a word.
+    ("LEGACY", {"high_water_nodes": 2}, [], [Deed("output much"), Deed("halt", Event.HIGH_WATER, 1)]),
+    # A reconnect begun in a handler of SM_RESUMEFAILED was told before the SESSION_LOST of the session that was over.
+    (
+        "XMPP",
+        {"auto_reconnect": True, "manages": "forgets"},
+        [good(6, Move("reset")), good(6)],
+        [Deed("output"), Deed("reconnect", Event.SM_RESUMEFAILED, 1, "eager")],
+    ),
 ]
 
 
@@ -734,7 +752,16 @@ def test_what_the_fire_has_found_is_mended(
 ) -> None:
     play(
         connection_type,
-        Plan({"require_tls": False, **options}, "", "PLAIN", 0.0, None, scripts, deeds),
+        Plan(
+            {"require_tls": False, **{name: value for name, value in options.items() if name != "manages"}},
+            "",
+            "PLAIN",
+            0.0,
+            None,
+            scripts,
+            deeds,
+            options.get("manages", ""),
+        ),
         certificate,
         log,
     )
