@@ -291,7 +291,7 @@ async def let_go(link: Watched) -> None:
     ejabberd takes a component off its table only after it has answered our closing tag, and sends part of what is for
     its successor there until then. The kernel tells nobody of another process's sockets: it has to be asked.
     """
-    port = _hexadecimal(link.broker.config.port)
+    port = _hexadecimal(link.broker.config.port or 0)
     # A port of ours towards another address (a relay) says nothing of the server: the kernel may give it to two.
     direct = [status.detail for status in link.all(Event.PCJ_CONNECTED) if _port(status.detail["address"]) == port]
     ours = {_port(detail["local"]) for detail in direct}
