@@ -329,8 +329,10 @@ class ReadyParser:
             before.tail = kept
         self._until_due -= len(data)
         if self._until_due < 0:
-            # That no element is open says not that expat has nothing begun ("<!-- >"); else `_step` sees it end.
-            if expected is None and nodes and not self.unusual and b"<!" not in data and b"<?" not in data:
+            # That no element is open says not that expat has nothing begun ("<!-- >"), nor that no text came behind the
+            # last tag ("</a>>"), which would go with this parser; else `_step` sees it end.
+            ends = data.find(b">", data.rfind(b"<")) == len(data) - 1
+            if expected is None and nodes and ends and not self.unusual and b"<!" not in data and b"<?" not in data:
                 self._prime()
             else:
                 self.unusual = True

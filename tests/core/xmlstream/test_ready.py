@@ -11,7 +11,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pcj.namespaces import CLIENT, COMPONENT_ACCEPT, STREAMS
@@ -397,6 +397,7 @@ def test_the_chunks_and_the_new_parsers_make_no_difference(
 
 
 @settings(max_examples=500)
+@example(data=b">", sizes=[9], bound=0, limits=Limits())  # text behind the last tag at which a new parser takes over
 @given(
     data=st.text("<>/'\"=a &;!-?[]\n}x:").map(str.encode) | st.binary(max_size=30),
     sizes=st.lists(st.integers(1, 9), min_size=1, max_size=5),
