@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Any, TypeVar
 
 from pcj.backoff import Backoff
 from pcj.config import Config, check_host_port
 from pcj.connection import Connection
-from pcj.diagnosis import Diagnosis, none_reached
+from pcj.diagnosis import Diagnosis
+from pcj.dialling import Interrupted, Interruptible, reach
 from pcj.dispatch import Dispatcher
 from pcj.errors import (
     ConnectionFailed,
@@ -32,9 +32,8 @@ from pcj.protocol import Dialect
 from pcj.protocol.negotiator import stream_error_received
 from pcj.protocol.redact import repeated, said_in, scrub, scrubbed, secrets_of
 from pcj.protocol.steps import Session
-from pcj.route import Elsewhere, Route, target_of
+from pcj.route import Candidate, Elsewhere, Route, target_of
 from pcj.stanza import Node
-from pcj.transport.tcp import dial
 from pcj.transport.tls import make_context
 
 __all__ = ["Link"]
@@ -47,12 +46,6 @@ _STATES: Mapping[str, State] = {
     Event.PCJ_STREAMEND: State.CLOSING,
     Event.PCJ_SOCKETFAIL: State.CLOSING,
 }
-
-ResultT = TypeVar("ResultT")
-
-
-class _Interrupted(Exception):
-    """What the link waited for was ended by shutdown, reconnect or halt."""
 
 
 class Link:
@@ -87,7 +80,7 @@ class Link:
         self.receive = owner.receive
         self.written = owner.written
         self._task: asyncio.Task[None] | None = None
-        self._inner: asyncio.Task[Any] | None = None
+        self._work = Interruptible(self._stopped)
         self._ready: asyncio.Future[None] | None = None
         self._gone: asyncio.Future[None] | None = None
         self._ending = ""  # "user" or "reconnect" while such an end is under way
@@ -369,7 +362,7 @@ class Link:
                 if self._ending or failure is None or not self._diagnosis.retries(failure):
                     break
                 await self._wait(failure)
-        except _Interrupted:
+        except Interrupted:
             pass
         except Exception as error:
             log.exception("%s: the link failed by a fault of pcj's own", self._config.jid)
@@ -389,7 +382,7 @@ class Link:
         log.warning("%s: %s; next attempt in %.1f s", self._config.jid, clause(failure.message), delay)
         self._dispatcher.fire(Event.RECONNECT_DELAY, detail=detail)
         try:
-            await self._interruptible(lambda: asyncio.sleep(delay))
+            await self._work.run(lambda: asyncio.sleep(delay))
         finally:
             self.retry_at = None
 
@@ -399,21 +392,21 @@ class Link:
         self._sent_on = None
         while True:
             if self._stopped():
-                raise _Interrupted
+                raise Interrupted
             self.attempt += 1
             self.state = State.CONNECTING
             self._dialling = True
             self._set_context()
             self._dispatcher.fire(Event.PCJ_CONNECTING, detail=route.target)
             try:
-                found = await self._interruptible(route.find)
+                found = await self._work.run(route.find)
                 if found:
                     self._dispatcher.fire(Event.RESOLVED, detail={"addresses": [str(endpoint) for endpoint in found]})
                 gone = await self._dial(route)
             except ConnectionFailed as error:
                 self._connect_failed(error.failure, error)
                 return
-            except _Interrupted:
+            except Interrupted:
                 if self.state is not State.HALTED:
                     self._connect_failed(Failure(Phase.CONNECT, "the attempt was ended by us before it was connected"))
                 raise
@@ -422,40 +415,28 @@ class Link:
                 return
 
     async def _dial(self, route: Route) -> asyncio.Future[None]:
-        """Connect to the first endpoint that answers; those tried are taken off the route."""
-        failures: list[Failure] = []
-        while (candidate := route.take()) is not None:
-            config = candidate.config
-            made = Connection(
+        """Connect to the first endpoint that answers; returned: a future of the connection's end."""
+        gone: asyncio.Future[None]
+
+        def make(candidate: Candidate) -> Connection:
+            nonlocal gone
+            gone = self._gone = asyncio.get_running_loop().create_future()
+            made = self.connection = Connection(
                 self,
-                config,
+                candidate.config,
                 self._dialect,
                 tls_name=candidate.tls_name,
                 endpoint=candidate.endpoint,
                 login=self._login,
             )
-            self.connection = made
-            gone = self._gone = asyncio.get_running_loop().create_future()
-            reach = partial(
-                dial,
-                candidate.endpoint,
-                partial(_same, made),
-                timeout=config.connect_timeout,
-                on_attempt=partial(self._attempted, route),
-            )
-            try:
-                await self._interruptible(reach)
-            except ConnectionFailed as error:
-                self.connection = None
-                failures.append(error.failure)
-                continue
-            except _Interrupted:
-                # Connected in the same moment: then its end is told by itself.
-                if not made.connected or self.state is State.HALTED:
-                    self.connection = None
-                    raise
-            return gone
-        raise ConnectionFailed(none_reached(failures))
+            return made
+
+        try:
+            await reach(route, self._work, make, partial(self._attempted, route), lambda: self.state is State.HALTED)
+        except (ConnectionFailed, Interrupted):
+            self.connection = None
+            raise
+        return gone
 
     def _attempted(self, route: Route, address: str, error: BaseException | None) -> None:
         detail = {"address": address, "outcome": route.attempted(address, error)}
@@ -482,22 +463,6 @@ class Link:
     def _stopped(self) -> bool:
         return bool(self._ending) or self.state is State.HALTED
 
-    async def _interruptible(self, work: Callable[[], Coroutine[Any, Any, ResultT]]) -> ResultT:
-        if self._stopped():
-            raise _Interrupted
-        inner = asyncio.get_running_loop().create_task(work())
-        self._inner = inner
-        try:
-            return await inner
-        except asyncio.CancelledError:
-            if self._stopped() and inner.cancelled():
-                raise _Interrupted from None
-            raise
-        finally:
-            self._inner = None
-            if inner.done() and not inner.cancelled():
-                inner.exception()  # looked at, also if we were cancelled in the same moment
-
     # ---- the end
 
     async def _end(self, by: str) -> None:
@@ -515,8 +480,7 @@ class Link:
                     connection.abort()  # should it connect in this very moment
                 if by == "user":
                     self._say_shutdown("user")
-                if self._inner is not None:
-                    self._inner.cancel()
+                self._work.cancel()
         elif by == "user" and self._ending != "user":
             self._ending = by  # a reconnect was under way: now the old link is ended for good
             if self.connection is not None and self.connection.connected:
@@ -594,8 +558,3 @@ class Link:
         if self._in_session:
             context["session"] = self.session
         self._dispatcher.context = MappingProxyType(context)
-
-
-def _same(made: Connection) -> Connection:
-    """The protocol of the one connection that is dialled."""
-    return made

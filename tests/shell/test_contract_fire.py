@@ -28,6 +28,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import pcj.dialling
 import pcj.link
 import pcj.route
 from pcj import Broker, ConnectionFailed, Event, Failure, Node, Phase, State, Status, UsageError, message, ping
@@ -586,7 +587,7 @@ def play(connection_type: str, plan: Plan, certificate: tuple[ssl.SSLContext, st
         async def main() -> None:
             fire = Fire(connection_type, plan, certificate)
             made.append(fire)
-            patch.setattr(pcj.link, "dial", fire.dial)
+            patch.setattr(pcj.dialling, "dial", fire.dial)
             patch.setattr(pcj.route, "find_endpoints", fire.find)
             await fire.main()
 

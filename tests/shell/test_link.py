@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import pcj.dialling
 import pcj.link
 from pcj import Broker, ConnectionFailed, Event, RequestError, Retry, State, Status, UsageError, message, ping
 from pcj.testing import ScriptedServer, ServerOptions
@@ -68,7 +69,7 @@ def endless_dial(monkeypatch: pytest.MonkeyPatch) -> None:
     async def dial(*arguments: Any, **more: Any) -> Any:
         await never()
 
-    monkeypatch.setattr(pcj.link, "dial", dial)
+    monkeypatch.setattr(pcj.dialling, "dial", dial)
 
 
 async def ready_link(at: ScriptedServer, **options: Any) -> tuple[Broker, Record]:
@@ -916,7 +917,7 @@ def test_a_fault_in_the_link_itself_is_told_of_and_ends_it(
     async def dial(*arguments: Any, **more: Any) -> Any:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(pcj.link, "dial", dial)
+    monkeypatch.setattr(pcj.dialling, "dial", dial)
 
     async def main() -> None:
         broker = component(1, auto_reconnect=True)
