@@ -566,9 +566,12 @@ class Link:
                 return
 
     async def _dial(self, route: Route) -> asyncio.Future[None]:
-        """Connect to the first endpoint that answers; what is awaited is then its end."""
+        """Connect to the first endpoint that answers; returned: a future of the connection's end."""
+        gone: asyncio.Future[None]
 
         def make(candidate: Candidate) -> Connection:
+            nonlocal gone
+            gone = self._gone = asyncio.get_running_loop().create_future()
             made = self.connection = Connection(
                 self,
                 candidate.config,
@@ -579,7 +582,6 @@ class Link:
                 ledger=self._ledger,
                 management=self._owner.resumption,
             )
-            self._gone = asyncio.get_running_loop().create_future()
             return made
 
         try:
@@ -587,9 +589,7 @@ class Link:
         except (ConnectionFailed, Interrupted):
             self.connection = None
             raise
-        if self._gone is None:
-            raise Interrupted
-        return self._gone
+        return gone
 
     def _attempted(self, route: Route, address: str, error: BaseException | None) -> None:
         detail = {"address": address, "outcome": route.attempted(address, error)}

@@ -291,11 +291,13 @@ async def let_go(link: Watched) -> None:
     ejabberd takes a component off its table only after it has answered our closing tag, and sends part of what is for
     its successor there until then. The kernel tells nobody of another process's sockets: it has to be asked.
     """
-    port = _hexadecimal(link.broker.config.port or 0)
+    assert link.broker.config.port is not None
+    port = _hexadecimal(link.broker.config.port)
     # A port of ours towards another address (a relay) says nothing of the server: the kernel may give it to two.
     direct = [status.detail for status in link.all(Event.PCJ_CONNECTED) if _port(status.detail["address"]) == port]
     ours = {_port(detail["local"]) for detail in direct}
-    while any(local.endswith(port) and remote[-5:] in ours - _held() for local, remote in _connections()):  # noqa: ASYNC110
+    ours -= _held()
+    while any(local.endswith(port) and remote[-5:] in ours for local, remote in _connections()):  # noqa: ASYNC110
         await asyncio.sleep(0.002)
     if link.broker in _at_jabberd2:
         _occupy_the_descriptor(link.broker.config)
