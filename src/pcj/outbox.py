@@ -344,7 +344,7 @@ class Outbox:
             self.shelf.mark(list(ledger.window))
         fresh = [entry for entry in unsent if entry.receipt.state is not ReceiptState.WRITTEN]
         if fresh:
-            self.shelf.mark(fresh, written=False)
+            self.shelf.mark([entry for entry in fresh if entry.receipt.state is ReceiptState.QUEUED], written=False)
             self._queue.put_back([entry for entry in fresh if not entry.of_session])
             self._returned += fresh
             self._set_expiry()

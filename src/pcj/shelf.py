@@ -99,6 +99,9 @@ class Shelf:
                 entry.receipt.state = ReceiptState.WRITTEN
                 found.unproved.append(entry)
             else:
+                entry.number = None
+                if row.number is not None:
+                    queue.mark((entry,), written=row.written)  # no later session may take it for a number of its own
                 if row.written:
                     entry.receipt.state = ReceiptState.UNCERTAIN
                     entry.receipt.reason = "the process ended before the server was known to have it"
