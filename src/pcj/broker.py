@@ -109,6 +109,8 @@ class Broker:
         self._outbox = Outbox(config, self._dialect, self._dispatcher)
         self._outbox.on_given_up = self._requester.fail_given_up
         self._requester.on_abandoned = self._outbox.abandon
+        self._backpressure.awaited = self._outbox.awaited
+        self._backpressure.on_stuck = self._release
         self._waiters: set[asyncio.Future[Status]] = set()
         self._inbound = Inbound(config, self._dispatcher, self._requester, self._filters, self._outbox)
         owner = LinkOwner(
@@ -291,6 +293,7 @@ class Broker:
 
         Raises:
             ConnectionFailed, UsageError: the link has ended for good, or does meanwhile: nothing goes out any more.
+            TimeoutError: nothing is read for so long that no room can come (`Config.inbound_max_bytes`).
         """
         await self._outbox.drain(lambda: self._link.ended)
 
@@ -461,6 +464,11 @@ class Broker:
         dispatcher.weight = 0
         if dispatcher.backlog:
             self._backpressure.check()
+
+    def _release(self, why: str) -> None:
+        """What handlers wait for cannot be read before they return."""
+        self._outbox.release(why)
+        self._requester.release(why)
 
     def _unsent(self, entries: list[Entry], refused: bool) -> None:
         self._outbox.take_back(entries, refused=refused)

@@ -175,7 +175,10 @@ class Config:
             up as the cause. high_water_nodes: nodes that wait to be sent, from which on `drain` waits.
         inbound_backlog: statuses waiting for all coroutine handlers together, and for each iterator; each may hold a
         stanza of `max_stanza_bytes`, so that whoever serves strangers slowly should make one of them small.
-        inbound_max_bytes: of the stanzas that wait for coroutine handlers; past it nothing is read.
+        inbound_max_bytes: of the stanzas that wait for coroutine handlers; past it a read is let through for those who
+        wait for a proof, a reply or `drain`, and once a second; from twice as many bytes on none, so that never more
+        wait than that and what one read completes. If then no handler takes up another status for `probe_timeout`,
+        those who wait are told that it is in vain for now (TimeoutError): a handler among them would wait for ever.
         max_auto_replies: answers of pcj's own (to pings, and to requests that nobody handles) that may wait because the
             network takes no more; past it requests stay unanswered.
         write_high_water: bytes handed to the transport and not yet taken by the network, past which nodes stay queued.

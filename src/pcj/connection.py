@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
-from typing import cast
+from typing import Protocol, cast
 
 from pcj.config import Config
 from pcj.errors import Phase, ProtocolError
@@ -35,6 +35,12 @@ from pcj.xmlstream.framing import STREAM_CLOSE, stream_error
 __all__ = ["Connection"]
 
 
+class Farewell(Protocol):
+    """Gives the last bytes for the peer."""
+
+    def __call__(self, *, for_good: bool) -> bytes: ...
+
+
 class State(Enum):
     """How far the connection is."""
 
@@ -57,7 +63,8 @@ class Connection(asyncio.Protocol):
 
     Attributes:
         address: of the server, "192.0.2.7:5222". where: the same, behind the host's name if it has one.
-        farewell: gives what goes out before our closing tag (XEP-0198 4: the last count of what was handled).
+        farewell: gives what goes out last, before our closing tag or (for_good=False) without one (XEP-0198 4: the last
+            count of what was handled).
         failed_by_peer: the peer ended the stream with an error. given_up: it left our questions unanswered.
     """
 
@@ -100,10 +107,11 @@ class Connection(asyncio.Protocol):
             tell=self._tell_probe,
             slow=lambda: self._wire is not None and self._wire.throttled,
         )
-        self.farewell: Callable[[], bytes] | None = None
+        self.farewell: Farewell | None = None
         self.failed_by_peer = False  # it reads no more
         self.given_up = False
         self._close_sent = False
+        self._resuming = False  # <resume/> may be out, and is not answered
         self._patience: asyncio.TimerHandle | None = None  # how long our closing tag waits for a proof
         self._peer_closed = False
         self._unfinished = 0  # bytes of stanzas that nobody was told of yet: one may come in many reads
@@ -293,7 +301,7 @@ class Connection(asyncio.Protocol):
         self._outflow.closing = True
         self._outflow.flush_now()
         if self.farewell is not None:
-            self.transmit(self.farewell())
+            self.transmit(self.farewell(for_good=False))
         self._closing()
         self._close_sent = True
         self._outflow.stopped = True
@@ -329,12 +337,13 @@ class Connection(asyncio.Protocol):
         """The peer broke the rules in what its nodes say."""
         self._broken(error)
 
-    def close(self, then: Callable[[], None] | None = None, *, flush: bool = True) -> None:
+    def close(self, then: Callable[[], None] | None = None, *, flush: bool = True, keep: bool = False) -> None:
         """End the stream in good order: what waits goes out, then our closing tag; the peer's is waited for.
 
         Args:
             then: called when our closing tag went out, or when it is clear that none will.
-            flush: False where the peer reads no more: what waits stays with us.
+            flush: False where the peer reads no more: what waits stays with us. keep: a session that may just have been
+                resumed here is to be resumed again: then the stream is not closed, but cut.
         """
         if self._close_sent or self._state is State.ENDED:
             if then is not None:
@@ -352,6 +361,8 @@ class Connection(asyncio.Protocol):
         self._set_timer(self._loop.time() + self._config.close_timeout)
         if negotiating:
             self._end_negotiation()
+            if keep and self._resuming:
+                self._reset()
             self._send_close()
             self._drop()
         elif not flush:
@@ -510,7 +521,7 @@ class Connection(asyncio.Protocol):
             self._patience.cancel()
         before = stream_error(condition, application) if condition is not None else b""
         if self.farewell is not None and condition is None:
-            before = self.farewell()
+            before = self.farewell(for_good=True)
         due = self._header_sent and not (self._wire is not None and self._wire.handshaking)
         if due and self._wire is not None and not self._wire.closing:
             # Handed over, whatever the network makes of it: the order of events does not hang on its timing (C3).
@@ -548,6 +559,10 @@ class Connection(asyncio.Protocol):
 
     def fire(self, action: Fire) -> None:
         """An event of the negotiation."""
+        if action.event == Event.SM_RESUMING:
+            self._resuming = True
+        elif action.event in (Event.SM_RESUMED, Event.SM_RESUMEFAILED):
+            self._resuming = False
         self._fire(action.event, action.node, action.error, action.detail)
 
     def together(self, callback: Callable[[], None]) -> None:
@@ -563,8 +578,17 @@ class Connection(asyncio.Protocol):
         again = owner.negotiation_failed(action.error, action.phase) if owner is not None else False
         if not again:
             self._before_close.append(lambda: self._fire(Event.PCJ_SHUTDOWN_START, detail={"by": "failure"}))
+        if self._resuming and not self._close_sent:
+            self._reset()
         self._send_close(action.error.answer)
         self._drop()
+
+    def _reset(self) -> None:
+        """The server may have resumed our session by now: the end of this stream would be the end of that (A7)."""
+        self._close_sent = True
+        self._settle_close()
+        if self._wire is not None:
+            self._wire.abort()
 
     def established(self, action: Established) -> None:
         """The negotiation is done: the other gear, and stanzas."""

@@ -183,7 +183,7 @@ class Inbound:
 
     def _answer(self, answer: Node) -> None:
         try:
-            entry = self._outbox.entry(answer, durable=False)
+            entry = self._outbox.entry(answer, durable=False, answer=True)
             if not self._outbox.ready:
                 return  # the link is being closed: an answer in the next session would be nobody's
             if len(entry.data) > MAX_ANSWER_BYTES:

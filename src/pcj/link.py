@@ -627,7 +627,8 @@ class Link:
             connection = self.connection
             if connection is not None and connection.connected:
                 self.state = State.CLOSING
-                connection.close((lambda: self._say_shutdown("user")) if by == "user" else None)
+                keep = self._waits_to_be_resumed and (by == "reconnect" or self._config.queue != "memory")
+                connection.close((lambda: self._say_shutdown("user")) if by == "user" else None, keep=keep)
             else:
                 if connection is not None:
                     connection.abort()  # should it connect in this very moment

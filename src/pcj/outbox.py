@@ -6,7 +6,8 @@ import asyncio
 import math
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
 
 from pcj.config import Config
 from pcj.connection import Connection
@@ -35,6 +36,8 @@ _MOST_DEAF_LINKS = 2
 
 #: Links in a row that resume a session without an answer to anything; after that the session is given up.
 _MOST_FRUITLESS = 2
+#: So many are looked at where it matters who waits for a proof: mostly whoever has just sent something.
+_LATEST = 100
 
 _IN_DOUBT = "its session ended before the server was known to have it"
 
@@ -55,8 +58,8 @@ class Outbox:
         self._queue = MemoryQueue(config.queue_max_nodes, config.queue_max_bytes)
         self.ledger = Ledger(config.max_unacked_nodes, config.max_unacked_bytes, config.ack_every_nodes)
         self.ledger.enabled = config.acks == "auto"
-        self.proofs = Proofs(self.ledger, self.prove)
         self.shelf = Shelf(config, self.ledger, self._failed)
+        self.proofs = Proofs(self.ledger, self.prove, self.shelf.sure, self.shelf.keep)
         # Below both nothing is near a bound.
         self._few = min(config.high_water_nodes, config.queue_max_nodes)
         self._little = min(config.write_high_water, config.queue_max_bytes)
@@ -107,11 +110,14 @@ class Outbox:
         ttl: float | None = None,
         on_doubt: str | None = None,
         durable: bool = True,
+        answer: bool = False,
     ) -> Entry:
         """Check a node and take it as it is now.
 
         Args:
             node, identity, ttl, on_doubt: as `Intake.entry`. durable: a durable queue is to keep it.
+            answer: it is one of the broker's own, for which `check_room_for_answer` counts: a user who has filled the
+                queue must not make us silent to the server's pings.
 
         Raises:
             UsageError, NodeError, ConfigError, QueueFull, QueueError: as `Broker.output`; nothing was changed.
@@ -122,7 +128,8 @@ class Outbox:
             self.open()
             self.shelf.check()
         entry = self._intake.entry(node, identity, ttl, on_doubt)
-        self._check_room(entry.data)
+        if not answer:
+            self._check_room(entry.data)
         if self._halted:  # by a handler of HIGH_WATER
             raise UsageError("output after halt: the broker is of no more use")
         if self.replies is not None and node.tag in IQS and node.get("type") in ("result", "error"):
@@ -159,7 +166,7 @@ class Outbox:
             nodes, size = connection.outbound
         queue.check_room(data, others=nodes, other_bytes=size)
         if not self._high:
-            self._look_high(nodes, size, len(data))
+            self._look_high(nodes + 1, size + len(data))
 
     def give(self, entry: Entry, *, durable: bool = True) -> Receipt:
         """Send an entry, or hold it.
@@ -270,7 +277,7 @@ class Outbox:
             barriers = Barriers(token(), intake.domain or None, intake.xmlns, session.envelope)
         idle = session.limits.idle_seconds if session.limits is not None else None
         self.proofs.begin(connection, management, barriers, idle, resumed=resumed)
-        self.shelf.session(management)
+        self.shelf.session(management, self.proofs.handled)
         connection.outflow.low = self._config.high_water_nodes // 2
         connection.outflow.on_expired = self._expired
         connection.outflow.on_low = self._look_low if self._high else None
@@ -417,6 +424,8 @@ class Outbox:
                 self.tell(Event.NODE_DROPPED, entry, reason="drop")
             elif entry.receipt.state is ReceiptState.QUEUED:  # a handler may have ended it meanwhile
                 self.tell(Event.PCJ_NODEQUEUED, entry, again=True)
+        if not self._high:
+            self._look_high(0, 0)
 
     def refuse(self) -> None:
         """From now on nothing is taken."""
@@ -508,11 +517,15 @@ class Outbox:
         """Wait until little waits to be sent; `ended` says why nothing will go any more.
 
         Raises:
-            PcjError: what `ended` said.
+            PcjError: what `ended` said. TimeoutError: what `release` said.
         """
+        nodes = size = 0
         if self._connection is not None:
             self._connection.flush()
+            nodes, size = self._connection.outbound
             self._look_low()
+        if not self._high:
+            self._look_high(nodes, size)
         if self._high:
             error = UsageError("the broker was halted") if self._halted else ended()
             if error is not None:
@@ -522,10 +535,11 @@ class Outbox:
                 self._low.add_done_callback(lambda done: done.cancelled() or done.exception())
             await asyncio.shield(self._low)
 
-    def _look_high(self, nodes: int, size: int, more: int) -> None:
+    def _look_high(self, nodes: int, size: int) -> None:
+        """Tell where much waits: so many nodes and bytes beside what is held."""
         config = self._config
-        nodes += len(self._queue) + 1
-        size += self._queue.size + more
+        nodes += len(self._queue)
+        size += self._queue.size
         if nodes > config.high_water_nodes or size > max(config.write_high_water, config.queue_max_bytes // 2):
             self._high = True
             if self._connection is not None:
@@ -548,7 +562,23 @@ class Outbox:
         if low is not None and not low.done():
             low.set_result(None)
 
-    def _release(self, error: PcjError) -> None:
+    def awaited(self) -> bool:
+        """Whether somebody waits for a proof, of one of the latest nodes, or for room."""
+        if self._low is not None:
+            return True
+        latest: Iterator[Entry] = islice(reversed(self.ledger.window), _LATEST)
+        if self._connection is not None:
+            latest = chain(islice(reversed(self._connection.outflow.buffer), _LATEST), latest)
+        return any(entry.receipt.awaited for entry in latest)
+
+    def release(self, why: str) -> None:
+        """Nothing can be proved for now: who waits for that, or for room that it would make, waits no longer."""
+        outflow = self._connection.outflow.buffer if self._connection is not None else ()
+        for entry in (*self.ledger.window, *outflow, *self._queue):
+            entry.receipt.release(why)
+        self._release(TimeoutError(why))
+
+    def _release(self, error: PcjError | TimeoutError) -> None:
         low, self._low = self._low, None
         if low is not None and not low.done():
             low.set_exception(error)

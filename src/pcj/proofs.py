@@ -19,7 +19,9 @@ class Proofs:
     """The proofs of one broker's sessions, one after the other.
 
     Args:
-        ledger: of the broker. on_proved: called with a place up to which all is proved, and by what.
+        ledger: of the broker. on_proved: called with a place up to which all is proved, and by what. sure: how many of
+            the peer's stanzas may be said to be handled, or None where there is no bound. keep: calls back when that
+            has caught up with what is handled, or will not.
 
     Attributes:
         management: of the session, or None where it has none. handled: the peer's stanzas that are handled (A10), where
@@ -27,9 +29,17 @@ class Proofs:
             it sends again, behind a resumption, what handlers were still at work on when that was asked for.
     """
 
-    def __init__(self, ledger: Ledger, on_proved: Callable[[int, str], None]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        on_proved: Callable[[int, str], None],
+        sure: Callable[[], int | None],
+        keep: Callable[[Callable[[], None]], None],
+    ) -> None:
         self._ledger = ledger
         self._on_proved = on_proved
+        self._sure = sure
+        self._keep = keep
         self._connection: Connection | None = None
         self._barriers: Barriers | None = None
         self.management: Management | None = None
@@ -56,7 +66,7 @@ class Proofs:
                 self.handled = Handled(management.handled)
             else:
                 self.repeats = self.handled.begun - self._offered
-            connection.farewell = self.answer
+            connection.farewell = self.farewell
             connection.watch.begin(lambda place: REQUEST, "sm", idle_seconds)
         else:
             self.handled = None
@@ -70,13 +80,19 @@ class Proofs:
         """A resumption is about to be asked for: what is handled by now is what we say then."""
         management, handled = self.management, self.handled
         if management is not None and handled is not None:
-            self._offered = management.handled = handled.count
+            sure = self._sure()
+            self._offered = management.handled = handled.count if sure is None else min(sure, handled.count)
 
     def answer(self) -> bytes:
         """What is handled by now, for the peer."""
+        self.offer()
+        return self.management.answer() if self.management is not None else b""
+
+    def farewell(self, *, for_good: bool) -> bytes:
+        """The same, for the last time on this connection; `for_good`: and in this session, so that it is all of it."""
         management, handled = self.management, self.handled
-        if management is None or handled is None:
-            return b""
+        if management is None or handled is None or not for_good:
+            return self.answer()
         management.handled = handled.count
         return management.answer()
 
@@ -102,7 +118,7 @@ class Proofs:
         if management is None or connection is None:
             return False
         if node.tag == ACK_REQUEST:
-            connection.watch.answer(self.answer)
+            self._keep(lambda: connection.watch.answer(self.answer) if connection is self._connection else None)
             return True
         if node.tag == ACK:
             ledger = self._ledger

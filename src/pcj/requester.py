@@ -125,6 +125,11 @@ class Requester:
             if id(asker.receipt) in receipts:
                 self._fail(asker, RequestError(f"no reply: {_ENDS[reason]}", reason=reason))
 
+    def release(self, why: str) -> None:
+        """No reply can be read for now: who waits for one waits no longer."""
+        for _, asker in self._requests:
+            self._fail(asker, RequestTimeout(f"no reply: {why}"))
+
     def _timed_out(self, asker: _Asker, timeout: float) -> None:
         queued = " (it was never sent: it waited in the queue)" if asker.receipt.state is ReceiptState.QUEUED else ""
         self._fail(asker, RequestTimeout(f"no reply within {timeout:g} s{queued}"))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from pcj.config import Config
 from pcj.errors import PcjError, UsageError
+from pcj.handled import Handled
 from pcj.protocol.management import Management, binding_of
 from pcj.queue import Entry, Ledger, ReceiptState
 
@@ -57,6 +58,9 @@ class Shelf:
         self.left: Management | None = None  # by a process before this one
         self._queue: DurableQueue | None = None
         self._management: Management | None = None
+        self._handled: Handled | None = None  # of that session
+        self._then: Callable[[], None] | None = None  # what waits for its state to be on the disk
+        self._on_failed = on_failed
         self._saved: int | None = None
         self._timer: asyncio.TimerHandle | None = None
         if self.used:
@@ -65,7 +69,8 @@ class Shelf:
             self._queue = DurableQueue(
                 config.queue,
                 account=str(config.account.bare),
-                on_failed=on_failed,
+                on_failed=self._failed,
+                on_session=self._go_on,
                 max_nodes=config.queue_max_nodes + config.max_unacked_nodes,
                 max_bytes=config.queue_max_bytes + config.max_unacked_bytes,
             )
@@ -162,10 +167,11 @@ class Shelf:
 
     # ---- the session
 
-    def session(self, management: Management | None) -> None:
-        """The session that there is now; what was left before is not offered any more."""
-        self.left = None
+    def session(self, management: Management | None, handled: Handled | None = None) -> None:
+        """The session that there is now, and what is handled in it; what was left before is not offered any more."""
+        self.left = self._then = None
         self._management = management if management is not None and management.resumable else None
+        self._handled = handled
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -182,10 +188,46 @@ class Shelf:
         if management is None:
             queue.save_session(None)
             return
-        if management.handled + management.proved != self._saved:
-            self._saved = management.handled + management.proved
-            queue.save_session({"management": management.to_state(), "at": time.time()})
+        handled = self._handled.count if self._handled is not None else management.handled
+        if handled + management.proved != self._saved:
+            self._saved = handled + management.proved
+            queue.save_session({"management": {**management.to_state(), "handled": handled}, "at": time.time()})
         self._timer = asyncio.get_running_loop().call_later(SAVE_EVERY, self._save)
+
+    def sure(self) -> int | None:
+        """How many of the peer's stanzas the next process would know to be handled; None: it would not ask.
+
+        No more may be said to be handled: a server that was told more than a resumption says ends it, and what it has
+        forgotten by then nobody sends again.
+        """
+        queue, management = self._queue, self._management
+        if queue is None or management is None or not self.opened:
+            return None
+        state = queue.session.get("management") if queue.session is not None else None
+        if not isinstance(state, Mapping) or state.get("id") != management.id:
+            return 0
+        handled = state.get("handled")
+        return handled if isinstance(handled, int) else 0
+
+    def keep(self, then: Callable[[], None]) -> None:
+        """Call back once the session's state, as it is now, is on the disk; at once where the disk takes nothing."""
+        sure, handled, queue = self.sure(), self._handled, self._queue
+        if sure is None or handled is None or queue is None or handled.count <= sure or queue.failed is not None:
+            then()
+            return
+        self._then = then
+        if self._timer is not None:
+            self._timer.cancel()
+        self._save()
+
+    def _go_on(self) -> None:
+        then, self._then = self._then, None
+        if then is not None:
+            then()
+
+    def _failed(self, error: PcjError) -> None:
+        self._go_on()
+        self._on_failed(error)
 
     # ---- the end
 

@@ -444,10 +444,10 @@ X28 = Attack(
     what="A gigabyte of stanzas while the handler of the first sleeps",
     unprotected="what is not handled yet waits in memory: all of it",
     pcj="at `inbound_backlog` reading stops, with a `READING_PAUSED`, but for one read a second, up to "
-    "`inbound_max_bytes`: the rest waits at the server; behind the handler it goes on, and nothing is lost",
+    "twice `inbound_max_bytes`: the rest waits at the server; behind the handler it goes on, and nothing is lost",
     plays=only(flood),
-    note="the one read a second is for the server's pings behind what waits; past `inbound_max_bytes` they wait, too: "
-    "the bound is on memory, and the handler is our own",
+    note="the one read a second is for the server's pings behind what waits; past twice `inbound_max_bytes` they wait, "
+    "too: the bound is on memory, and the handler is our own",
 )
 
 

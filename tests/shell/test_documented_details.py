@@ -245,11 +245,12 @@ async def _full(hear: Callable[[Broker], Broker]) -> None:
     async def curious(wire: Wire) -> None:
         await wire.component()
         await wire.until("<message")
-        wire.send(f"<iq type='get' id='q' from='{TO}' to='echo.localhost'><unknown xmlns='u'/></iq>")
+        for identity in ("q", "r"):
+            wire.send(f"<iq type='get' id='{identity}' from='{TO}' to='echo.localhost'><unknown xmlns='u'/></iq>")
         await wire.close()
 
     async with scripted(curious) as at:
-        broker = hear(component(at.port, queue_max_nodes=1))
+        broker = hear(component(at.port, max_auto_replies=1))
         async with broker:
             warned = asyncio.ensure_future(broker.wait_for(Event.WARNING))
             broker.output(message(to=TO))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from pcj.queue.receipt import Entry, Receipt
 
@@ -21,6 +21,12 @@ class WriteBuffer:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries)
+
+    def __reversed__(self) -> Iterator[Entry]:
+        return reversed(self._entries)
 
     def append(self, entry: Entry) -> None:
         """Add a node at the end."""

@@ -89,7 +89,7 @@ class DurableQueue:
             and those that are not proved together. retry_seconds: between two attempts to write, once one failed.
 
     Attributes:
-        session: the saved state of stream management that `open` found, or None. failed: why nothing can be written
+        session: the state of stream management as it is on the disk, or None. failed: why nothing can be written
             now, or None; what is noted meanwhile is kept and written when it works again.
     """
 
@@ -99,6 +99,7 @@ class DurableQueue:
         *,
         account: str,
         on_failed: Callable[[QueueError], None],
+        on_session: Callable[[], None] = lambda: None,
         max_nodes: int,
         max_bytes: int,
         retry_seconds: float = RETRY_SECONDS,
@@ -106,6 +107,7 @@ class DurableQueue:
         self._path = path
         self._account = account
         self._on_failed = on_failed
+        self._on_session = on_session
         self._max_nodes = max_nodes
         self._max_bytes = max_bytes
         self._retry_seconds = retry_seconds
@@ -424,6 +426,10 @@ class DurableQueue:
             self.failed = None
             _wake(group, None)
             self._resting = True
+            text = group.changes.session
+            if text is not None:
+                self.session = json.loads(text) if text else None
+                self._on_session()
             if self._gathering.changes:
                 self._schedule()
             elif self._gathering.session is not None:

@@ -75,7 +75,8 @@ class Receipt:
 
         Raises:
             DeliveryError: it was given up, or stays in doubt; `state` and `reason` say which. TimeoutError: neither
-                came in time; the node goes its way all the same.
+                came in time, or nothing is read for so long that no proof can come (`Config.inbound_max_bytes`); the
+                node goes its way all the same.
         """
         if not self.final:
             if self._settled is None:
@@ -114,6 +115,13 @@ class Receipt:
         for waiting in (self._settled, self._stored):
             if waiting is not None and not waiting.done():
                 waiting.set_result(None)
+
+    def release(self, why: str) -> None:
+        """Nobody is to wait for the proof any longer; the node goes its way. To be called by pcj only."""
+        waiting, self._settled = self._settled, None
+        if waiting is not None and not waiting.done():
+            waiting.set_exception(TimeoutError(why))
+            waiting.exception()  # looked at: who waited may have gone
 
     def is_stored(self) -> None:
         """A durable queue has it. To be called by pcj only."""
