@@ -429,7 +429,7 @@ class Link:
         """Whether the session may go on: the link broke, nobody closed it, and another attempt follows."""
         if not self.resumable or self._overdue:
             return False
-        if self._handing_over:
+        if self._handing_over or (self._ending == "reconnect" and self._suspended is not None):
             return True
         if self._ending or self._refused or self.failure is None or not self._diagnosis.retries(self.failure):
             return False
@@ -682,6 +682,7 @@ class Link:
         if kept and reason not in ("shutdown", "halt", "resume failed", "resume timeout"):
             return  # it stays on disk, for the next connect
         kept = kept and reason in ("shutdown", "halt")  # for the next process
+        self._handing_over = kept and self._task is not None
         self._stop_waiting()
         if self._in_session and not kept:
             # Of requests it is a drop all the same (event-order C11).

@@ -60,6 +60,7 @@ class Shelf:
         self._management: Management | None = None
         self._handled: Handled | None = None  # of that session
         self._then: Callable[[], None] | None = None  # what waits for its state to be on the disk
+        self._wanted = 0  # with so many handled
         self._on_failed = on_failed
         self._saved: int | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -70,7 +71,7 @@ class Shelf:
                 config.queue,
                 account=str(config.account.bare),
                 on_failed=self._failed,
-                on_session=self._go_on,
+                on_session=self._was_saved,
                 max_nodes=config.queue_max_nodes + config.max_unacked_nodes,
                 max_bytes=config.queue_max_bytes + config.max_unacked_bytes,
             )
@@ -215,10 +216,18 @@ class Shelf:
         if sure is None or handled is None or queue is None or handled.count <= sure or queue.failed is not None:
             then()
             return
-        self._then = then
+        self._then, self._wanted = then, handled.count
         if self._timer is not None:
             self._timer.cancel()
         self._save()
+
+    def _was_saved(self) -> None:
+        if self._then is not None and (self.sure() or 0) < self._wanted:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._save()  # more was handled while that was written
+            return
+        self._go_on()
 
     def _go_on(self) -> None:
         then, self._then = self._then, None
