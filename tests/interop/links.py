@@ -360,12 +360,14 @@ def words(statuses: Iterable[Status], *, ours: bool = False) -> str:
     """The events of the original among them, in the words of its traces.
 
     Without their prefix; NODESENT and RTS_START with the node's name, an IQ with its child's; S is a stream header.
-    With `ours` all other events, too, with the reason of those that have one.
+    With `ours` all other events, too, with the reason of those that have one; but for proofs, which come in their own
+    time, and a row of nodes in doubt is told once.
     """
     said: list[str] = []
     for status in statuses:
         if not status.event.startswith("PCJ_"):
-            if ours:
+            in_a_row = status.event == Event.NODE_UNCERTAIN and said[-1:] == [status.event]
+            if ours and status.event != Event.NODE_ACKED and not in_a_row:
                 reason = status.detail.get("reason")
                 said.append(f"{status.event}({reason})" if reason else status.event)
             continue

@@ -131,16 +131,14 @@ def test_connect_while_connected_is_refused_and_changes_nothing(pair: Pair, serv
 @behaviour("halt")
 def test_halt_cuts_the_link_at_once_and_for_good(pair: Pair, server: RealServer, seen: Seen) -> None:
     async def scenario() -> None:
-        async with ready(pair.broker(server), counterpart(pair, server, answer_ping=False, unhandled_iq="ignore")) as (
-            link,
-            other,
-        ):
+        silent = counterpart(pair, server, answer_ping=False, unhandled_iq="ignore")
+        async with ready(pair.broker(server, ack_every_seconds=60.0), silent) as (link, other):
             waiting = link.broker.return_to_sender(ping(to=other.jid), timeout=DEADLINE)
             await settle(link)
             start = len(link.statuses)
             link.broker.halt()
             told = link.all_words(start)
-            assert told == "SOCKETDISCONNECT SESSION_LOST(halt) RTS_FAIL(halt)"
+            assert told == "SOCKETDISCONNECT SESSION_LOST(halt) NODE_UNCERTAIN RTS_FAIL(halt)"
             with pytest.raises(RequestError) as raised:
                 await waiting
             assert raised.value.reason == "halt"
