@@ -26,6 +26,7 @@ from pcj.protocol.steps import Session
 from pcj.queue import Entry, Ledger, MemoryQueue, Receipt, ReceiptState
 from pcj.shelf import Shelf
 from pcj.stanza import Node
+from pcj.watermark import Watermark
 
 __all__ = ["Outbox"]
 
@@ -60,9 +61,8 @@ class Outbox:
         self.ledger.enabled = config.acks == "auto"
         self.shelf = Shelf(config, self.ledger, self._failed)
         self.proofs = Proofs(self.ledger, self.prove, self.shelf.sure, self.shelf.keep)
-        # Below both nothing is near a bound.
-        self._few = min(config.high_water_nodes, config.queue_max_nodes)
-        self._little = min(config.write_high_water, config.queue_max_bytes)
+        self._water = Watermark(config, dispatcher, self._queue)
+        self._check_room = self._water.check_room
         self._returned: list[Entry] = []
         self._answers: deque[Entry] = deque()  # of the broker's own, that may still wait
         # They take no more than half of the room that the user's nodes have.
@@ -74,8 +74,6 @@ class Outbox:
         self._deaf = False
         self._fruitless = 0  # links in a row that resumed the session, and on which the server answered nothing
         self._restored = False  # the ledger holds nodes that a process before this one has written
-        self._high = False  # HIGH_WATER was told
-        self._low: asyncio.Future[None] | None = None
         self.on_given_up: Callable[[list[Entry], str], None] | None = None
         self.replies: list[tuple[str | None, str | None]] | None = None
 
@@ -98,7 +96,7 @@ class Outbox:
     @property
     def high(self) -> bool:
         """Whether so much waits that `drain` does."""
-        return self._high
+        return self._water.high
 
     # ---- nodes
 
@@ -151,22 +149,6 @@ class Outbox:
             answers.popleft()
         if len(answers) >= self._max_answers:
             raise QueueFull(f"{len(answers)} answers of the broker's own wait; max_auto_replies allows no more")
-
-    def _check_room(self, data: bytes) -> None:
-        connection, queue = self._connection, self._queue
-        nodes = size = 0
-        if connection is not None:
-            waiting = connection.outflow.buffer
-            nodes, size = len(waiting), waiting.size
-        if nodes + len(queue) < self._few and size + queue.size + len(data) <= self._little:
-            return
-        if connection is not None:
-            # A burst within one turn of the loop: what the network takes need not wait for its end.
-            connection.flush()
-            nodes, size = connection.outbound
-        queue.check_room(data, others=nodes, other_bytes=size)
-        if not self._high:
-            self._look_high(nodes + 1, size + len(data))
 
     def give(self, entry: Entry, *, durable: bool = True) -> Receipt:
         """Send an entry, or hold it.
@@ -249,7 +231,7 @@ class Outbox:
             return False
         self._settle(entry, ReceiptState.DROPPED, what)
         self.tell(Event.NODE_DROPPED, entry, reason=reason)
-        self._look_low()
+        self._water.look_low()
         return True
 
     def abandon(self, receipt: Receipt) -> None:
@@ -278,9 +260,8 @@ class Outbox:
         idle = session.limits.idle_seconds if session.limits is not None else None
         self.proofs.begin(connection, management, barriers, idle, resumed=resumed)
         self.shelf.session(management, self.proofs.handled)
-        connection.outflow.low = self._config.high_water_nodes // 2
+        self._water.begin(connection)
         connection.outflow.on_expired = self._expired
-        connection.outflow.on_low = self._look_low if self._high else None
         now = asyncio.get_running_loop().time()
         expired = []
         for entry in again:
@@ -333,6 +314,7 @@ class Outbox:
             unsent: the nodes. refused: the server ended the stream with an error, which one of ours may have caused.
         """
         connection, self._connection = self._connection, None
+        self._water.connection = None
         self._intake.set_limits(None)  # the next server may take more
         ledger = self.ledger
         if connection is not None and connection.given_up:
@@ -424,8 +406,7 @@ class Outbox:
                 self.tell(Event.NODE_DROPPED, entry, reason="drop")
             elif entry.receipt.state is ReceiptState.QUEUED:  # a handler may have ended it meanwhile
                 self.tell(Event.PCJ_NODEQUEUED, entry, again=True)
-        if not self._high:
-            self._look_high(0, 0)
+        self._water.look_high()
 
     def refuse(self) -> None:
         """From now on nothing is taken."""
@@ -440,7 +421,7 @@ class Outbox:
         for entry in kept:
             entry.receipt.settle(entry.receipt.state, "the broker was halted; it stays in the queue's file")
         self._drop([entry for entry in entries if entry.key is None])
-        self._release(UsageError("the broker was halted"))
+        self._water.release(UsageError("the broker was halted"))
 
     def hand_over(self) -> None:
         """The session goes on in another process; what it does not find on disk is uncertain for good."""
@@ -519,52 +500,11 @@ class Outbox:
         Raises:
             PcjError: what `ended` said. TimeoutError: what `release` said.
         """
-        nodes = size = 0
-        if self._connection is not None:
-            self._connection.flush()
-            nodes, size = self._connection.outbound
-            self._look_low()
-        if not self._high:
-            self._look_high(nodes, size)
-        if self._high:
-            error = UsageError("the broker was halted") if self._halted else ended()
-            if error is not None:
-                raise error
-            if self._low is None:
-                self._low = asyncio.get_running_loop().create_future()
-                self._low.add_done_callback(lambda done: done.cancelled() or done.exception())
-            await asyncio.shield(self._low)
-
-    def _look_high(self, nodes: int, size: int) -> None:
-        """Tell where much waits: so many nodes and bytes beside what is held."""
-        config = self._config
-        nodes += len(self._queue)
-        size += self._queue.size
-        if nodes > config.high_water_nodes or size > max(config.write_high_water, config.queue_max_bytes // 2):
-            self._high = True
-            if self._connection is not None:
-                self._connection.outflow.on_low = self._look_low
-            self._dispatcher.fire(Event.HIGH_WATER, detail={"nodes": nodes, "bytes": size})
-
-    def _look_low(self) -> None:
-        if not self._high:
-            return
-        nodes, size = self._connection.outbound if self._connection is not None else (0, 0)
-        nodes += len(self._queue)
-        size += self._queue.size
-        if nodes > self._config.high_water_nodes // 2 or size > self._config.queue_max_bytes // 4:
-            return
-        self._high = False
-        if self._connection is not None:
-            self._connection.outflow.on_low = None
-        self._dispatcher.fire(Event.LOW_WATER, detail={"nodes": nodes, "bytes": size})
-        low, self._low = self._low, None
-        if low is not None and not low.done():
-            low.set_result(None)
+        await self._water.drain(lambda: UsageError("the broker was halted") if self._halted else ended())
 
     def awaited(self) -> bool:
         """Whether somebody waits for a proof, of one of the latest nodes, or for room."""
-        if self._low is not None:
+        if self._water.awaited:
             return True
         latest: Iterator[Entry] = islice(reversed(self.ledger.window), _LATEST)
         if self._connection is not None:
@@ -576,16 +516,11 @@ class Outbox:
         outflow = self._connection.outflow.buffer if self._connection is not None else ()
         for entry in (*self.ledger.window, *outflow, *self._queue):
             entry.receipt.release(why)
-        self._release(TimeoutError(why))
-
-    def _release(self, error: PcjError | TimeoutError) -> None:
-        low, self._low = self._low, None
-        if low is not None and not low.done():
-            low.set_exception(error)
+        self._water.release(TimeoutError(why))
 
     def link_ended(self, error: PcjError) -> None:
         """No attempt will follow by itself: who waits for the flow waits in vain."""
-        self._release(error)
+        self._water.release(error)
 
     def _set_expiry(self) -> None:
         when = self._queue.next_expiry()
@@ -637,7 +572,7 @@ class Outbox:
         if entries:
             if self.on_given_up is not None:
                 self.on_given_up(entries, reason)
-            self._look_low()
+            self._water.look_low()
 
     def written(self, entry: Entry) -> None:
         """An entry was handed to the transport."""
