@@ -199,6 +199,7 @@ class Broker:
             UsageError: it is connected or connecting, or was halted; nothing was changed.
             ConnectionFailed: it failed and no further attempt will follow; `failure` says why.
         """
+        await self._outbox.shelf.closed()
         await self._link.connect(host, port)
 
     async def reconnect(self, host: str | None = None, port: int | None = None) -> None:
@@ -207,6 +208,7 @@ class Broker:
         Raises:
             As `connect`.
         """
+        await self._outbox.shelf.closed()
         await self._link.reconnect(host, port)
 
     async def shutdown(self) -> None:

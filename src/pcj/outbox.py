@@ -122,7 +122,7 @@ class Outbox:
         """
         if self._halted:
             raise UsageError("output after halt: the broker is of no more use")
-        if durable and self.shelf.used:
+        if durable and self.shelf.used and not self.shelf.closing:  # else it is kept in memory until then
             self.open()
             self.shelf.check()
         entry = self._intake.entry(node, identity, ttl, on_doubt)
@@ -464,11 +464,27 @@ class Outbox:
         found = self.shelf.open(held)
         there, known = set(map(id, found.queued)), set(map(id, held))
         self._queue.take_all()
+        left: list[Entry] = []
+        late: list[Entry] = []
         for entry in held:
             if entry.key is not None and id(entry) not in there:
-                self._settle(entry, ReceiptState.DROPPED, "another process has taken it out of the queue")
+                if entry.receipt.stored:
+                    self._settle(entry, ReceiptState.DROPPED, "another process has taken it out of the queue")
+                    continue
+                entry.key = None  # the queue was closed without it
+                entry.unstored = True
+            if entry.unstored:
+                late.append(entry)
+            elif entry.key is None:
+                left.append(entry)
         self._queue.put_back(found.queued)
-        self._queue.put_back([entry for entry in held if entry.key is None])
+        self._queue.put_back(left)
+        for entry in late:
+            try:
+                self.shelf.put(entry)
+            except QueueFull as error:
+                self._failed(error)
+            self._queue.put(entry)
         if found.management is not None:
             self.ledger.put_back(found.unproved)
             self.ledger.go_on(found.management.proved)

@@ -64,6 +64,7 @@ class Shelf:
         self._on_failed = on_failed
         self._saved: int | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._closing: asyncio.Future[None] | None = None
         if self.used:
             from pcj.queue.durable import DurableQueue  # late: most have no use for a database
 
@@ -90,12 +91,14 @@ class Shelf:
             return Found()
         stored = queue.open()
         self.opened = True
-        known = {entry.key: entry for entry in held if entry.key is not None}
+        # The bytes too: a key that never came to the disk may have been given to another process's node.
+        known = {(entry.key, entry.stanza): entry for entry in held if entry.key is not None}
         found = Found(management=self._session_of(queue.session))
         proved = found.management.proved if found.management is not None else 0
         now = asyncio.get_running_loop().time()
         for row in stored:
-            entry = known.get(row.key) or self._entry(row, now)
+            entry = known.get((row.key, row.stanza)) or self._entry(row, now)
+            entry.receipt.is_stored()
             if found.management is not None and row.number is not None and row.written:
                 if row.number <= proved:
                     queue.forget((entry,))  # the process was killed before that was on disk
@@ -126,7 +129,6 @@ class Shelf:
         entry.number = row.number
         entry.doubts = row.doubts
         entry.again = row.written
-        entry.receipt.is_stored()
         return entry
 
     def _session_of(self, state: Mapping[str, object] | None) -> Management | None:
@@ -151,8 +153,11 @@ class Shelf:
             raise self._queue.failed
 
     def put(self, entry: Entry) -> None:
-        """Keep a node until it is forgotten; the ledger says when it is written."""
-        if self._queue is not None:
+        """Keep a node until it is forgotten; the ledger says when it is written. While closed: from `open` on."""
+        if not self.opened:
+            entry.unstored = True
+        elif self._queue is not None:
+            entry.unstored = False
             age = entry.expires - entry.at
             self._queue.put(entry, ttl=age if age < self._config.queue_max_age else None, written=False)
 
@@ -255,7 +260,22 @@ class Shelf:
                 self._timer.cancel()
                 self._timer = None
             self.opened = False
-            await self._queue.aclose(timeout)
+            self._closing = closing = asyncio.get_running_loop().create_future()
+            try:
+                await self._queue.aclose(timeout)
+            finally:
+                self._closing = None
+                closing.set_result(None)
+
+    @property
+    def closing(self) -> bool:
+        """Whether the disk is waited for, and the file is not free yet."""
+        return self._closing is not None
+
+    async def closed(self) -> None:
+        """Wait for the disk, where it is being closed."""
+        if self._closing is not None:
+            await asyncio.shield(self._closing)
 
     async def hand_over(self, timeout: float) -> None:
         """The same, for a session that the next process is to resume.

@@ -187,7 +187,7 @@ class DurableQueue:
 
         group = self._leave(self._writer, told)
         if not done.wait(CLOSE_SECONDS):
-            raise QueueError(f"the queue {self._path!r} is not closed: the disk took longer than {CLOSE_SECONDS:g} s")
+            outcome.append(self._took_too_long(CLOSE_SECONDS))
         self._left(group, outcome[0])
 
     async def aclose(self, timeout: float) -> None:
@@ -212,10 +212,14 @@ class DurableQueue:
             async with asyncio.timeout(timeout):
                 error = await done
         except TimeoutError:
-            raise QueueError(
-                f"the queue {self._path!r} is not closed: the disk took longer than {timeout:g} s"
-            ) from None
+            error = self._took_too_long(timeout)
+        except asyncio.CancelledError:
+            self._give_up(group, QueueError(f"nobody waited for the queue {self._path!r} to be closed"))
+            raise
         self._left(group, error)
+
+    def _took_too_long(self, seconds: float) -> QueueError:
+        return QueueError(f"the queue {self._path!r} is not closed: the disk took longer than {seconds:g} s")
 
     def _leave(self, writer: Writer, told: Told) -> _Group:
         """Give all to the thread for the last time."""
@@ -237,9 +241,15 @@ class DurableQueue:
         return group
 
     def _left(self, group: _Group, error: QueueError | None) -> None:
-        _wake(group, error)
         if error is not None:
+            self._give_up(group, error)
             raise error
+        _wake(group, None)
+
+    def _give_up(self, group: _Group, error: QueueError) -> None:
+        _wake(group, error)
+        for entry in group.entries.values():
+            entry.receipt.is_not_stored(error)
 
     # ---- what changes
 

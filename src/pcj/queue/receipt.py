@@ -6,7 +6,7 @@ import asyncio
 from enum import StrEnum
 from typing import Final
 
-from pcj.errors import DeliveryError
+from pcj.errors import DeliveryError, QueueError
 
 __all__ = ["ACKED", "QUEUED", "UNCERTAIN", "WRITTEN", "Entry", "Receipt", "ReceiptState"]
 
@@ -93,7 +93,8 @@ class Receipt:
             timeout: seconds; None waits for as long as it takes.
 
         Raises:
-            DeliveryError: it was given up before that, or the queue is in memory. TimeoutError: not in time.
+            DeliveryError: it was given up before that, or the queue is in memory. QueueError: the queue was closed,
+                and could not be written; the node is kept in memory. TimeoutError: not in time.
         """
         if not self.stored and not self.final:
             if self._stored is None:
@@ -129,6 +130,13 @@ class Receipt:
         if self._stored is not None and not self._stored.done():
             self._stored.set_result(None)
 
+    def is_not_stored(self, error: QueueError) -> None:
+        """The durable queue was closed without it. To be called by pcj only."""
+        waiting, self._stored = self._stored, None
+        if waiting is not None and not waiting.done():
+            waiting.set_exception(error)
+            waiting.exception()  # looked at: who waited may have gone
+
 
 class Entry:
     """A node on its way out: its bytes as they were at `output` (later changes to the node do not show).
@@ -139,7 +147,8 @@ class Entry:
         of_session: it answers what came in this session, and would mean nothing in another. again: it went out before.
         on_doubt: what happens where it is in doubt: "hold", "resend" or "drop".
         doubts: how often the server ended the stream while it was unproved. counted: it is a stanza, so that stream
-            management counts it. key: its number in a durable queue, or None if it is not to be there.
+            management counts it. key: its number in a durable queue, or None if it is not there. unstored: it is to be
+            there, and could not be put there yet.
         number: its place among the stanzas of a stream-managed session (XEP-0198, `h`), or None.
     """
 
@@ -149,6 +158,7 @@ class Entry:
     counted = True
     doubts = 0
     key: int | None = None
+    unstored = False
     number: int | None = None
     of_session = False
 

@@ -1,0 +1,161 @@
+"""A durable queue that is closed: while the disk takes its time, and where it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from pcj import Broker, QueueError, ReceiptState, message
+from pcj.queue.file import Changes, QueueFile, read
+from tests.shell.links import client, closed_port, run, server, turns
+
+TO = "juliet@localhost"
+
+
+def broker_of(port: int, path: Path) -> Broker:
+    return client(port, queue=str(path))
+
+
+def on_disk(path: Path) -> list[bytes]:
+    return [row[1] for row in read(str(path)).rows]
+
+
+@asynccontextmanager
+async def closing(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[asyncio.Task[None]]:
+    """A shutdown that waits for the disk until the block ends."""
+    may, waits = threading.Event(), threading.Event()
+    close = QueueFile.close
+
+    def slow(self: QueueFile) -> None:
+        waits.set()
+        assert may.wait(10.0)
+        close(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(QueueFile, "close", slow)
+        task = asyncio.create_task(broker.shutdown())
+        assert await asyncio.to_thread(waits.wait, 10.0)
+        try:
+            yield task
+        finally:
+            may.set()
+            await task
+
+
+def test_a_node_that_comes_while_the_queue_is_closed_is_kept_and_is_on_disk_at_the_next_connect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "queue.db"
+
+    async def main() -> None:
+        async with server() as at:
+            broker = broker_of(at.client_port, path)
+            await broker.connect()
+            async with closing(broker, monkeypatch):
+                receipt = broker.output(message(to=TO, body="late"))
+                assert not receipt.stored
+            connecting = asyncio.create_task(broker.connect())
+            await receipt.on_disk(5.0)
+            await connecting
+            assert len(on_disk(path)) == 1
+            assert broker.purge_queue() == 1
+            await receipt.acked(5.0)
+            await broker.shutdown()
+            assert on_disk(path) == []
+
+    run(main)
+
+
+def test_connect_waits_for_a_shutdown_that_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with server() as at:
+            broker = broker_of(at.client_port, tmp_path / "queue.db")
+            await broker.connect()
+            async with closing(broker, monkeypatch):
+                connecting = asyncio.create_task(broker.connect())
+                await turns()
+                assert not connecting.done()
+            await connecting
+            await broker.shutdown()
+
+    run(main)
+
+
+def test_what_a_failed_close_left_off_the_disk_is_not_taken_for_another_process_s_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "queue.db"
+
+    def fails(self: QueueFile, changes: Changes) -> None:
+        raise QueueError("the disk is full (a test)")
+
+    async def main() -> None:
+        async with server() as at:
+            first = broker_of(at.client_port, path)
+            await first.connect()
+            await first.shutdown()
+            with monkeypatch.context() as patched:
+                patched.setattr(QueueFile, "commit", fails)
+                mine = first.output(message(to=TO, body="mine"))
+                waiting = asyncio.create_task(mine.on_disk())
+                await turns()
+                with pytest.raises(QueueError, match="disk is full"):
+                    await first.shutdown()
+                with pytest.raises(QueueError, match="disk is full"):
+                    await waiting
+            second = broker_of(closed_port(), path)
+            await second.output(message(to=TO, body="theirs")).on_disk(5.0)  # which gets the same key
+            await second.shutdown()
+
+            await first.connect()
+            assert mine.state is ReceiptState.QUEUED
+            await mine.on_disk(5.0)
+            bodies = [stanza.partition(b"<body>")[2].partition(b"<")[0] for stanza in on_disk(path)]
+            assert bodies == [b"theirs", b"mine"]
+            assert first.purge_queue() == 2
+            await mine.acked(5.0)
+            await first.shutdown()
+            assert on_disk(path) == []
+
+    run(main)
+
+
+def test_a_disk_that_hangs_at_the_close_wakes_who_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "queue.db"
+    may = threading.Event()
+    commit = QueueFile.commit
+
+    def hangs(self: QueueFile, changes: Changes) -> None:
+        assert may.wait(10.0)
+        commit(self, changes)
+
+    async def main() -> None:
+        async with server() as at:
+            broker = client(at.client_port, queue=str(path), close_timeout=0.1)
+            with monkeypatch.context() as patched:
+                patched.setattr(QueueFile, "commit", hangs)
+                receipt = broker.output(message(to=TO, body="x"))
+                waiting = asyncio.create_task(receipt.on_disk())
+                await turns()
+                with pytest.raises(QueueError, match="longer than"):
+                    await broker.shutdown()
+                with pytest.raises(QueueError, match="longer than"):
+                    await waiting
+                assert receipt.state is ReceiptState.QUEUED
+                may.set()
+            while True:  # the thread is done with the file in its own time
+                try:
+                    await broker.connect()
+                    break
+                except QueueError:
+                    await turns()
+            assert broker.queue == 1, "it came to the disk after all, and is no second node"
+            assert receipt.stored
+            await broker.shutdown()
+
+    run(main)
