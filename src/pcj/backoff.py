@@ -12,7 +12,9 @@ __all__ = ["Backoff"]
 class Backoff:
     """The delays of one broker.
 
-    Full jitter (each delay drawn between 0 and the bound) spreads a thousand brokers that lost one server.
+    Full jitter (each delay drawn between 0 and the bound) spreads a thousand brokers that lost one server. RFC 6120 3.3
+    asks for up to 60 seconds before the first attempt; with the default options the bound begins at one second, for a
+    link that broke alone, and has passed a minute after six failures.
 
     Args:
         first, longest: seconds; the bound starts at `first`, doubles with each failure and stops at `longest`.

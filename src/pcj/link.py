@@ -484,7 +484,7 @@ class Link:
         self._ending = ""
         self.shut = False
         self._shutdown_said = False
-        self._sent_on = None
+        self._sent_on = self._left_at() if self._restored and host is None else None
         if self._asked != (host, port):
             self._asked = (host, port)
             self._diagnosis.was_ready = False  # what worked elsewhere says nothing of here
@@ -503,6 +503,14 @@ class Link:
                 self._wish += 1
                 await self._end("user")
             raise
+
+    def _left_at(self) -> Elsewhere | None:
+        """Where the server would have a session resumed that a process before this one has left."""
+        management = self._owner.management()[0]
+        if management is None or not management.location:
+            return None
+        route = Route(self._config, self._dialect, None, None)
+        return route.place(management.location, guarded=management.secured, sent_by="the session that was left")
 
     async def _run(self, host: str | None, port: int | None) -> None:
         try:

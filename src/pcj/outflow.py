@@ -96,6 +96,7 @@ class Outflow:
     def send_again(self, entry: Entry) -> None:
         """The same for a node that went out before."""
         self._suspects += bool(entry.doubts)
+        entry.receipt.reason = ""  # why it was in doubt
         self.send(entry)
 
     def schedule(self) -> None:

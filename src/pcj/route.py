@@ -204,7 +204,7 @@ class Route:
     def place(self, text: str, *, guarded: bool, sent_by: str) -> Elsewhere | None:
         """A place that a server names, "host" or "host:port", with the same reference identity; None if it is none."""
         match = _HOST_PORT.fullmatch(text)
-        if match is None or self._taken is None:
+        if match is None or (self._taken is None and self._dialect.component):
             return None
         host, port = match["host"], int(match["port"]) if match["port"] else None
         if port is not None and not 1 <= port <= 65535:
@@ -216,10 +216,13 @@ class Route:
                 return None
             if _NAME.fullmatch(host) is None:
                 return None
-        config = self._taken.config
+        taken = self._taken
+        config = taken.config if taken is not None else self._config
         if guarded and not config.require_tls:
             config = dataclasses.replace(config, require_tls=True)
-        return Elsewhere(host, port, config, self._taken.tls_name, sent_by)
+        # A client's reference identity is its domain, or an option: where it connects to does not matter.
+        tls_name = taken.tls_name if taken is not None else self._dialect.tls_name(config, host)
+        return Elsewhere(host, port, config, tls_name, sent_by)
 
     def _dropped(self, target: str, why: str) -> None:
         """DNS names a server that cannot be tried."""

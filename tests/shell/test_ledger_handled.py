@@ -19,12 +19,13 @@ OFFER = f"<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/><sm xmlns='{SM}'/>"
 MESSAGE = "<message from='a@localhost' id='{}'><body>x</body></message>"
 
 
-async def managed(wire: Wire) -> None:
+async def managed(wire: Wire, location: str = "") -> None:
     """Up to a session that may be resumed."""
     await wire.login(OFFER)
     await wire.bind()
     await wire.until("<enable")
-    wire.send(f"<enabled xmlns='{SM}' id='one' resume='true' max='60'/>")
+    where = f" location='{location}'" if location else ""
+    wire.send(f"<enabled xmlns='{SM}' id='one' resume='true' max='60'{where}/>")
 
 
 async def count(wire: Wire) -> int:
@@ -226,3 +227,42 @@ def test_a_shutdown_while_a_kept_session_is_resumed_leaves_it_to_the_next_proces
     assert session is not None
     assert isinstance(session["management"], dict)
     assert session["management"]["id"] == "one"
+
+
+@pytest.mark.parametrize("who", ["the same process", "the next process"])
+def test_a_session_is_resumed_where_the_server_would_have_it(who: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        async def there(wire: Wire) -> None:
+            await wire.login(OFFER)
+            await wire.until("<resume")
+            wire.send(f"<resumed xmlns='{SM}' previd='one' h='0'/>")
+            await wire.close()
+
+        async with scripted(there) as second:
+
+            async def here(wire: Wire) -> None:
+                await managed(wire, location=f"127.0.0.1:{second.port}")
+                if who == "the same process":
+                    await wire.until("<presence")
+                    wire.reset()
+                else:
+                    await wire.rest()
+
+            async with scripted(here) as first:
+                options = {"queue": str(tmp_path / "queue.db")}
+                broker = broker_of(first.port, **options)
+                ready = broker.events(Event.PCJ_READY)
+                await broker.connect()
+                await anext(ready)
+                if who == "the same process":
+                    broker.output(presence())
+                else:
+                    await broker.suspend()
+                    broker = broker_of(first.port, **options)
+                    ready = broker.events(Event.PCJ_READY)
+                    await broker.connect()
+                assert (await anext(ready)).detail["resumed"] is True
+                assert (first.connections, second.connections) == (1, 1)
+                await broker.shutdown()
+
+    run(main)
