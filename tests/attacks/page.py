@@ -40,6 +40,7 @@ through a real socket, in every run of the tests.
   the stream ends. What grows has a bound, most of them options of `Config`; past it the stream ends, or is read no
   further.
 - A reply counts only if it comes from whom was asked. What is inside a stanza never counts as part of the stream.
+- A session is offered for resumption (XEP-0198) only to its own account's server, with TLS as good as it was made with.
 - Every wait has a deadline. Whatever a server does, `connect()` returns or raises.
 - Passwords, and what they can be guessed from, are in no event, log, repr or error. Remote text is escaped and cut
   before it is part of a sentence.
@@ -53,6 +54,8 @@ through a real socket, in every run of the tests.
 - Somebody on the way can always prevent a connection. He cannot end a broker for good that has been READY before.
 - A server that has logged us in once and turns against us can waste our bandwidth up to the bounds.
 - DNS is not authenticated (no DNSSEC, no DANE): it can lead to a wrong place, where TLS then fails.
+- A durable queue holds what people wrote, and the id of the session that may be resumed, as they are. The file is for
+  its owner alone, and has no password in it; it is not encrypted.
 - Without TLS there is no protection against somebody on the way, for any of the four connection types.
 
 ## How to read the tables

@@ -388,9 +388,9 @@ async def location(stage: Stage) -> None:
 
 T27 = Attack(
     id="T27",
-    what="`location` of stream management: a place to come back to, the attacker's",
+    what="`location` of stream management, unasked: a place to come back to, the attacker's",
     unprotected="at the next reconnect the session, and the log-in, are elsewhere",
-    pcj="pcj does not speak stream management: passed over, the next link goes where it was configured to go",
+    pcj="passed over: the next link goes where it was configured to go; one that was asked for is M15",
     plays=only(location),
 )
 

@@ -53,13 +53,18 @@ Whether it is tried again, where `auto_reconnect` is on:
 |---|---|---|---|
 """
 
+_TAIL = """\
+A durable queue (`queue="..."`) that cannot be used, because it is damaged, in use, another account's or no queue, is no
+failure to connect: `connect()` raises `QueueError`, with a sentence of its own, before anything is begun.
+"""
+
 _CLASSES = {Retry.FATAL: "no", Retry.SLOW: "slowly", Retry.FAST: "yes"}
 
 
 def draw() -> str:
     """The page."""
     missing = "".join(f"- {f'{number}. ' if number else ''}{what}: {why}.\n" for number, what, why in NOT_YET)
-    return f"{_HEAD}{''.join(map(_line, ROWS))}\nNot told of yet, since pcj does not do it:\n\n{missing}"
+    return f"{_HEAD}{''.join(map(_line, ROWS))}\nNot told of yet, since pcj does not do it:\n\n{missing}\n{_TAIL}"
 
 
 def _line(row: Row) -> str:

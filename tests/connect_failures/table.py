@@ -18,7 +18,6 @@ from tests.connect_failures.rows_tls import TLS
 #: What has no row: its number in the list (0 without one), what it is, and why.
 NOT_YET: Final = [
     (0, "A FAST token is refused (XEP-0484)", "pcj logs in with SASL (RFC 6120) alone, not with SASL2"),
-    (0, "A session that was handed over belongs to another account", "pcj does not resume sessions (XEP-0198)"),
     (0, "A proxy refuses us, or what is behind it does not answer", "pcj connects through no proxy"),
 ]
 

@@ -16,7 +16,7 @@ __all__ = ["pcj"]
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("pcj"), prog_name="pcj")
 def pcj() -> None:
-    """An XMPP connection broker: watch connections being made, step by step."""
+    """An XMPP connection broker: watch connections being made, step by step, and tend what waits to be sent."""
 
 
 pcj.add_command(demo)

@@ -31,7 +31,10 @@ _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 @click.group()
 def queue() -> None:
-    """Show and tend a durable queue: the file that a broker's option queue="PATH" names."""
+    """Show and tend a durable queue.
+
+    It is the file that a broker's option queue="PATH" names.
+    """
 
 
 def _path(command: F) -> F:
@@ -55,9 +58,12 @@ def list_nodes(path: str, full: bool, as_json: bool) -> None:
 
 @queue.command()
 @_path
-@click.argument("numbers", metavar="NUMBER...", type=click.IntRange(min=1), nargs=-1, required=True)
+@click.argument("numbers", metavar="KEY...", type=click.IntRange(min=1), nargs=-1, required=True)
 def drop(path: str, numbers: tuple[int, ...]) -> None:
-    """Remove single nodes from the queue PATH; "pcj queue list" shows their keys. No broker may be using it."""
+    """Remove single nodes from the queue PATH, by their keys.
+
+    "pcj queue list" shows the keys. No broker may be using the queue.
+    """
     with _sentences(), _open(path) as (file, contents):
         wanted = dict.fromkeys(numbers)
         rows = [row for row in contents.rows if row[0] in wanted]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import textwrap
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,7 +33,7 @@ README_EXAMPLES: list[str] = re.findall(r"```python\n(.*?)```", README, re.DOTAL
 
 
 def test_each_way_to_log_in_that_the_readme_shows_is_one() -> None:
-    (ways,) = README_EXAMPLES[1:]
+    ways = README_EXAMPLES[1]
     keyring = SimpleNamespace(get_password=lambda service, user: "from the keyring")
     for line in ways.strip().splitlines():
         made: dict[str, Any] = {"XMPP": XMPP, "Broker": Broker, "keyring": keyring, "key_hash": "0f" * 32}
@@ -68,6 +69,29 @@ def test_the_example_works_as_written(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(pcj, "Broker", elsewhere)
         exec(compile(example.replace('"secret"', '"s3cret-of-romeo"'), "README.md", "exec"), {"__name__": "__main__"})  # noqa: S102
         assert juliet.result(TIMEOUT) == ["service-unavailable", f"{romeo}/orchard", "chat", "O Romeo"]
+
+
+def test_the_example_of_a_durable_queue_delivers_a_node_and_leaves_a_session_to_be_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (example,) = README_EXAMPLES[2:]
+    queue = tmp_path / "outbound.db"
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"XMPP": XMPP, "message": message}
+    example = example.replace('"secret"', '"s3cret-of-romeo"')
+    exec(f"async def run():\n{textwrap.indent(example, '    ')}\n    return broker, receipt", names)  # noqa: S102
+    with background(lambda: make_server(domain="example.org")) as runs:
+        server = runs.it
+        where: dict[str, Any] = {"host": server.host, "port": server.client_port, "ca_file": server.ca_file}
+        names["Broker"] = partial(Broker, **where)
+        _, receipt = asyncio.run(names["run"]())
+        assert (receipt.state, receipt.stored) == ("acked", True)
+        assert [info.jid for info in server.away] == ["romeo@example.org/orchard"]
+        (delivered,) = [node for _, node in server.received if node.findtext("{*}body")]
+        assert delivered.get("to") == "juliet@example.org"
+        # What stands below the example is so: nothing waits, and the next process can resume.
+        listed = CliRunner().invoke(command, ["queue", "list", str(queue)])
+        assert listed.output.startswith("0 nodes, 0 bytes of romeo@example.org; a session that may be resumed is saved")
 
 
 def test_the_dialect_of_the_architecture_works_as_written(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,6 +135,13 @@ def test_its_options_exist() -> None:
     help_text = CliRunner().invoke(command, ["connect", "--help"]).output
     for option in re.findall(r"--[a-z-]+", README.partition("## The command line")[2]):
         assert option in help_text, option
+    commands = re.findall(r"^pcj queue (\w+)([^\n]*)", README, re.MULTILINE)
+    assert [name for name, _ in commands] == ["list", "drop"]
+    for name, line in commands:
+        help_text = CliRunner().invoke(command, ["queue", name, "--help"]).output
+        assert help_text.startswith(f"Usage: pcj queue {name} ")
+        for option in re.findall(r"--[a-z-]+", line):
+            assert option in help_text, option
 
 
 def test_its_table_names_the_connection_types() -> None:
