@@ -21,6 +21,8 @@ __all__ = ["Found", "Shelf"]
 
 #: Seconds between two looks at how many stanzas of the peer's were handled, for the state of the session on disk.
 SAVE_EVERY: Final = 0.1
+#: How long an answer to the peer waits for the disk, in seconds; then it says what is on it.
+ANSWER_SECONDS: Final = 5.0
 
 
 @dataclass(slots=True)
@@ -61,6 +63,7 @@ class Shelf:
         self._handled: Handled | None = None  # of that session
         self._then: Callable[[], None] | None = None  # what waits for its state to be on the disk
         self._wanted = 0  # with so many handled
+        self._patience: asyncio.TimerHandle | None = None
         self._on_failed = on_failed
         self._saved: int | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -176,6 +179,7 @@ class Shelf:
     def session(self, management: Management | None, handled: Handled | None = None) -> None:
         """The session that there is now, and what is handled in it; what was left before is not offered any more."""
         self.left = self._then = None
+        self._go_on()
         self._management = management if management is not None and management.resumable else None
         self._handled = handled
         if self._timer is not None:
@@ -216,12 +220,14 @@ class Shelf:
         return handled if isinstance(handled, int) else 0
 
     def keep(self, then: Callable[[], None]) -> None:
-        """Call back once the session's state, as it is now, is on the disk; at once where the disk takes nothing."""
+        """Call back once the session's state, as it is now, is on the disk; not much later where the disk takes nothing."""
         sure, handled, queue = self.sure(), self._handled, self._queue
         if sure is None or handled is None or queue is None or handled.count <= sure or queue.failed is not None:
             then()
             return
         self._then, self._wanted = then, handled.count
+        if self._patience is None:
+            self._patience = asyncio.get_running_loop().call_later(ANSWER_SECONDS, self._go_on)
         if self._timer is not None:
             self._timer.cancel()
         self._save()
@@ -236,6 +242,9 @@ class Shelf:
 
     def _go_on(self) -> None:
         then, self._then = self._then, None
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
         if then is not None:
             then()
 

@@ -118,6 +118,40 @@ def test_while_the_disk_is_slow_the_answer_waits_and_one_answers_all_requests(
     run(main)
 
 
+def test_where_the_disk_hangs_the_answer_says_in_time_what_is_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may = threading.Event()
+    commit = QueueFile.commit
+
+    def hangs(self: QueueFile, changes: Changes) -> None:
+        assert may.wait(10.0)
+        commit(self, changes)
+
+    async def main() -> None:
+        answered = asyncio.Event()
+
+        async def script(wire: Wire) -> None:
+            await managed(wire)
+            wire.send(f"<r xmlns='{SM}'/>")
+            assert await count(wire) == 0
+            monkeypatch.setattr(QueueFile, "commit", hangs)
+            monkeypatch.setattr("pcj.shelf.ANSWER_SECONDS", 0.05)
+            wire.send(MESSAGE.format(1) + f"<r xmlns='{SM}'/>")
+            assert await count(wire) == 0
+            may.set()
+            answered.set()
+            await wire.close()
+
+        async with scripted(script) as at:
+            broker = broker_of(at.port, queue=str(tmp_path / "queue.db"))
+            await broker.connect()
+            await answered.wait()
+            await broker.shutdown()
+
+    run(main)
+
+
 def test_where_the_disk_fails_the_answer_says_at_once_what_is_on_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
