@@ -220,7 +220,7 @@ class Shelf:
         return handled if isinstance(handled, int) else 0
 
     def keep(self, then: Callable[[], None]) -> None:
-        """Call back once the session's state, as it is now, is on the disk; not much later where the disk takes nothing."""
+        """Call back once the session's state, as it is now, is on the disk, or after `ANSWER_SECONDS` at the latest."""
         sure, handled, queue = self.sure(), self._handled, self._queue
         if sure is None or handled is None or queue is None or handled.count <= sure or queue.failed is not None:
             then()
