@@ -93,7 +93,7 @@ def _out(record: Record, expect: Expect, broken: list[str]) -> dict[str, Any]:
     held = {number for number in known if record.state(number) == "queued"} - arrived
     missing = known - arrived - expired - dropped - held
     doubted = set(record.doubts)
-    acked_then_lost = (missing & record.acked.keys()) - doubted
+    acked_then_lost = missing & record.acked.keys()  # also what was in doubt before that
     gone_with_process = (missing - acked_then_lost - record.durable - doubted) if record.deaths else set()
     silent = missing - doubted - acked_then_lost - record.returned - gone_with_process
     repeats = Counter(record.delivered)
