@@ -112,6 +112,7 @@ class Broker:
         self._backpressure.awaited = self._outbox.awaited
         self._backpressure.on_stuck = self._release
         self._waiters: set[asyncio.Future[Status]] = set()
+        self._ends = 0  # counts the calls that end the link
         self._inbound = Inbound(config, self._dispatcher, self._requester, self._filters, self._outbox)
         owner = LinkOwner(
             session_begins=self._session_begins,
@@ -199,7 +200,7 @@ class Broker:
             UsageError: it is connected or connecting, or was halted; nothing was changed.
             ConnectionFailed: it failed and no further attempt will follow; `failure` says why.
         """
-        await self._outbox.shelf.closed()
+        await self._closed()
         await self._link.connect(host, port)
 
     async def reconnect(self, host: str | None = None, port: int | None = None) -> None:
@@ -208,8 +209,15 @@ class Broker:
         Raises:
             As `connect`.
         """
-        await self._outbox.shelf.closed()
+        await self._closed()
         await self._link.reconnect(host, port)
+
+    async def _closed(self) -> None:
+        """Wait for a durable queue that is being closed; the latest call counts."""
+        ends = self._ends
+        await self._outbox.shelf.closed()
+        if ends != self._ends:
+            raise UsageError("another call of shutdown or suspend came meanwhile, and counts")
 
     async def shutdown(self) -> None:
         """Send what is under way, close the stream, wait for the server's close, disconnect. Held nodes stay queued.
@@ -220,6 +228,7 @@ class Broker:
         Raises:
             QueueError: the link was shut down, and not all could be written to disk.
         """
+        self._ends += 1
         await self._link.shutdown()
         if self._link.idle:
             await self._outbox.shelf.leave(self._config.close_timeout)
@@ -237,8 +246,10 @@ class Broker:
         """
         if not self._outbox.shelf.opened:
             raise UsageError("a session can be handed over by a durable queue only: say queue='a path'")
+        self._ends += 1
         await self._link.suspend()
-        await self._outbox.shelf.hand_over(self._config.close_timeout)
+        if self._link.idle:
+            await self._outbox.shelf.hand_over(self._config.close_timeout)
 
     def halt(self) -> None:
         """Cut the connection now and for good; requests fail, nothing more can be output."""

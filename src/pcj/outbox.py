@@ -60,6 +60,8 @@ class Outbox:
         self.ledger = Ledger(config.max_unacked_nodes, config.max_unacked_bytes, config.ack_every_nodes)
         self.ledger.enabled = config.acks == "auto"
         self.shelf = Shelf(config, self.ledger, self._failed)
+        self.shelf.on_left = self._left
+        self._leaving: list[Entry] = []  # it is not known yet whether the disk has them
         self.proofs = Proofs(self.ledger, self.prove, self.shelf.sure, self.shelf.keep)
         self._water = Watermark(config, dispatcher, self._queue)
         self._check_room = self._water.check_room
@@ -417,29 +419,58 @@ class Outbox:
         self._halted = True
         entries = self._queue.take_all()
         self._set_expiry()
-        kept = [entry for entry in entries if entry.key is not None]
-        for entry in kept:
-            entry.receipt.settle(entry.receipt.state, "the broker was halted; it stays in the queue's file")
+        self._leave([entry for entry in entries if entry.key is not None])
         self._drop([entry for entry in entries if entry.key is None])
         self._water.release(UsageError("the broker was halted"))
 
     def hand_over(self) -> None:
         """The session goes on in another process; what it does not find on disk is uncertain for good."""
         self.proofs.offer()
-        for entry in (*self.ledger.take_all(), *self._queue.take_all()):
+        entries = [*self.ledger.take_all(), *self._queue.take_all()]
+        self._leave([entry for entry in entries if entry.key is not None])
+        for entry in entries:
             if entry.key is not None:
-                entry.receipt.settle(entry.receipt.state, "it was handed over to the next process")
+                continue
+            if entry.receipt.state is ReceiptState.QUEUED:
+                self._settle(entry, ReceiptState.DROPPED, "the process ends")
+                self.tell(Event.NODE_DROPPED, entry, reason="halt")
             else:
-                state = entry.receipt.state
-                doubtful = state is not ReceiptState.QUEUED
-                self._settle(entry, ReceiptState.UNCERTAIN if doubtful else ReceiptState.DROPPED, "the process ends")
-                if doubtful:
-                    self.tell(Event.NODE_UNCERTAIN, entry, next="drop", doubts=entry.doubts)
-                else:
-                    self.tell(Event.NODE_DROPPED, entry, reason="halt")
+                self._doubt(entry)
         self._returned.clear()
         self._set_expiry()
         self.proofs.end()
+
+    def _leave(self, entries: list[Entry]) -> None:
+        """These are the next process's, if they are on disk."""
+        why = "the broker was halted; it stays in the queue's file"
+        for entry in entries:
+            if entry.receipt.stored:
+                state = entry.receipt.state
+                entry.receipt.settle(state, why if self._halted else "it was handed over to the next process")
+            else:
+                self._leaving.append(entry)
+
+    def _left(self) -> None:
+        """The file is let go: what it did not take stays here, or is named."""
+        entries, self._leaving = self._leaving, []
+        missing = [entry for entry in entries if not entry.receipt.stored]
+        self._leave([entry for entry in entries if entry.receipt.stored])
+        written = [entry for entry in missing if entry.receipt.state is ReceiptState.WRITTEN]
+        held = [entry for entry in missing if entry.receipt.state is not ReceiptState.WRITTEN]
+        for entry in written:
+            self._doubt(entry)
+        if self._halted:
+            self._drop(held)
+            return
+        self._queue.put_back(held)
+        self._set_expiry()
+        for entry in held:
+            self.tell(Event.PCJ_NODEQUEUED, entry, again=True)
+
+    def _doubt(self, entry: Entry) -> None:
+        """It is uncertain for good."""
+        self._settle(entry, ReceiptState.UNCERTAIN, "the process ends before the server is known to have it")
+        self.tell(Event.NODE_UNCERTAIN, entry, next="drop", doubts=entry.doubts)
 
     def management(self) -> tuple[Management | None, int]:
         """A session that could be resumed, and how many of our stanzas in it are unproved."""
@@ -461,21 +492,21 @@ class Outbox:
         if not self.shelf.used or self.shelf.opened:
             return
         held = list(self._queue)
+        known = {id(entry): entry.receipt.state for entry in held}
         found = self.shelf.open(held)
-        there, known = set(map(id, found.queued)), set(map(id, held))
+        there = set(map(id, (*found.queued, *found.unproved, *found.acked)))
         self._queue.take_all()
         left: list[Entry] = []
         late: list[Entry] = []
         for entry in held:
-            if entry.key is not None and id(entry) not in there:
-                if entry.receipt.stored:
-                    self._settle(entry, ReceiptState.DROPPED, "another process has taken it out of the queue")
-                    continue
-                entry.key = None  # the queue was closed without it
-                entry.unstored = True
-            if entry.unstored:
+            if id(entry) in there:
+                continue
+            if entry.key is not None:
+                entry.key = None
+                self._settle(entry, ReceiptState.DROPPED, "another process has taken it out of the queue")
+            elif entry.unstored:
                 late.append(entry)
-            elif entry.key is None:
+            else:
                 left.append(entry)
         self._queue.put_back(found.queued)
         self._queue.put_back(left)
@@ -495,7 +526,7 @@ class Outbox:
         for entry in found.unproved:
             self.tell(Event.NODE_UNCERTAIN, entry, next="resume", doubts=entry.doubts)
         for entry in found.queued:
-            if id(entry) in known:
+            if known.get(id(entry)) is entry.receipt.state:
                 continue
             if entry.receipt.state is ReceiptState.UNCERTAIN:
                 self.tell(Event.NODE_UNCERTAIN, entry, next=entry.on_doubt, doubts=entry.doubts)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from pcj.config import Config
-from pcj.errors import PcjError, UsageError
+from pcj.errors import PcjError, QueueError, UsageError
 from pcj.handled import Handled
 from pcj.protocol.management import Management, binding_of
 from pcj.queue import Entry, Ledger, ReceiptState
@@ -50,6 +50,7 @@ class Shelf:
     Attributes:
         used: whether there is a durable queue. opened: whether this process has it. management: of the session that is
             kept on disk, for `Management.to_state`; what a process before this one left, until it is taken over.
+        on_left: called once it is known what of the last nodes came to the disk, and the file is let go.
     """
 
     def __init__(self, config: Config, ledger: Ledger, on_failed: Callable[[PcjError], None]) -> None:
@@ -67,7 +68,8 @@ class Shelf:
         self._on_failed = on_failed
         self._saved: int | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._closing: asyncio.Future[None] | None = None
+        self._closing: asyncio.Future[QueueError | None] | None = None
+        self.on_left: Callable[[], None] = lambda: None
         if self.used:
             from pcj.queue.durable import DurableQueue  # late: most have no use for a database
 
@@ -95,12 +97,13 @@ class Shelf:
         stored = queue.open()
         self.opened = True
         # The bytes too: a key that never came to the disk may have been given to another process's node.
-        known = {(entry.key, entry.stanza): entry for entry in held if entry.key is not None}
+        known = {(entry.key or entry.tried, entry.stanza): entry for entry in held}
         found = Found(management=self._session_of(queue.session))
         proved = found.management.proved if found.management is not None else 0
         now = asyncio.get_running_loop().time()
         for row in stored:
             entry = known.get((row.key, row.stanza)) or self._entry(row, now)
+            entry.key, entry.tried, entry.unstored = row.key, None, False
             entry.receipt.is_stored()
             if found.management is not None and row.number is not None and row.written:
                 if row.number <= proved:
@@ -112,9 +115,12 @@ class Shelf:
                 found.unproved.append(entry)
             else:
                 entry.number = None
-                if row.number is not None:
-                    queue.mark((entry,), written=row.written)  # no later session may take it for a number of its own
-                if row.written:
+                in_doubt = entry.receipt.state is ReceiptState.UNCERTAIN  # the disk may have failed before it was noted
+                if row.number is not None or (in_doubt and not row.written):
+                    # No later session may take the number for one of its own.
+                    queue.mark((entry,), written=row.written or in_doubt)
+                if row.written and not in_doubt:
+                    entry.again = True
                     entry.receipt.state = ReceiptState.UNCERTAIN
                     entry.receipt.reason = "the process ended before the server was known to have it"
                 found.queued.append(entry)
@@ -128,7 +134,6 @@ class Shelf:
         age = self._config.queue_max_age
         expires = at + age if row.ttl is None else min(at + age, now + row.ttl)
         entry = Entry(row.stanza, row.stanza, at, expires, row.on_doubt)
-        entry.key = row.key
         entry.number = row.number
         entry.doubts = row.doubts
         entry.again = row.written
@@ -160,9 +165,15 @@ class Shelf:
         if not self.opened:
             entry.unstored = True
         elif self._queue is not None:
+            ttl = entry.expires - entry.at
+            self._queue.put(
+                entry,
+                ttl=ttl if ttl < self._config.queue_max_age else None,
+                written=entry.receipt.state is ReceiptState.UNCERTAIN,
+                age=asyncio.get_running_loop().time() - entry.at if entry.unstored else 0.0,
+            )
             entry.unstored = False
-            age = entry.expires - entry.at
-            self._queue.put(entry, ttl=age if age < self._config.queue_max_age else None, written=False)
+            entry.tried = None
 
     def mark(self, entries: Sequence[Entry], *, written: bool = True) -> None:
         """These were written (or are in doubt): say so on disk."""
@@ -170,9 +181,9 @@ class Shelf:
             self._queue.mark([entry for entry in entries if entry.key is not None], written=written)
 
     def forget(self, entries: Iterable[Entry]) -> None:
-        """These are done with."""
-        if self._queue is not None and self.opened:
-            self._queue.forget([entry for entry in entries if entry.key is not None])
+        """These are done with. While the file is closed: as soon as it is open."""
+        if self._queue is not None:
+            self._queue.forget(entries)
 
     # ---- the session
 
@@ -270,11 +281,20 @@ class Shelf:
                 self._timer = None
             self.opened = False
             self._closing = closing = asyncio.get_running_loop().create_future()
+            failure: QueueError | None = None
             try:
                 await self._queue.aclose(timeout)
+            except QueueError as error:
+                failure = error
+                raise
             finally:
                 self._closing = None
-                closing.set_result(None)
+                self.on_left()
+                closing.set_result(failure)
+        elif self._closing is not None:  # another call is at it
+            failure = await asyncio.shield(self._closing)
+            if failure is not None:
+                raise QueueError(*failure.args)
 
     @property
     def closing(self) -> bool:
@@ -303,4 +323,7 @@ class Shelf:
             self._timer = None
         if self._queue is not None and self.opened:
             self.opened = False
-            self._queue.close()
+            try:
+                self._queue.close()
+            finally:
+                self.on_left()

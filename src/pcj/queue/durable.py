@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from pcj.errors import QueueError, QueueFull, UsageError
-from pcj.queue.file import Changes, Contents, QueueFile, Row
+from pcj.queue.file import Contents, QueueFile, Row
+from pcj.queue.group import Group
 from pcj.queue.receipt import Entry
 from pcj.queue.writer import Told, Writer
 
@@ -51,31 +52,6 @@ class Stored:
     doubts: int
     written: bool
     number: int | None
-
-
-class _Group:
-    """What is committed together, and who is to hear of it."""
-
-    __slots__ = ("changes", "entries", "session", "waiting")
-
-    def __init__(self) -> None:
-        self.changes = Changes()
-        self.entries: dict[int, Entry] = {}
-        self.session: Mapping[str, object] | None = None  # to be written out at the last moment: it changes often
-        self.waiting: list[asyncio.Future[None]] = []
-
-    def add(self, later: _Group) -> None:
-        """Take in what came after this."""
-        self.entries.update(later.entries)
-        for key in later.changes.forgets:
-            self.entries.pop(key, None)
-        self.changes.add(later.changes)
-        self.waiting += later.waiting
-
-    def write_session(self) -> None:
-        state, self.session = self.session, None
-        if state is not None:
-            self.changes.session = json.dumps(state)
 
 
 class DurableQueue:
@@ -116,12 +92,14 @@ class DurableQueue:
         self._nodes = 0
         self._bytes = 0
         self._next = 1
+        self._missed: dict[int, bytes] = {}  # forgotten, and perhaps in the file all the same
+        self._released: threading.Event | None = None  # the thread has closed the file
         self._loop: asyncio.AbstractEventLoop | None = None
         self._writer: Writer | None = None  # None while it is closed
         self._abandoned: weakref.finalize[[], DurableQueue] | None = None
-        self._gathering = _Group()
+        self._gathering = Group()
         self._puts = self._gathering.changes.puts
-        self._flying: _Group | None = None  # what the thread has
+        self._flying: Group | None = None  # what the thread has
         self._timer: asyncio.Handle | None = None
         self._resting = True  # no group flies, and none is due but, perhaps, for the session alone
         self._committed_at = 0.0
@@ -152,29 +130,45 @@ class DurableQueue:
         """
         if self._writer is not None:
             raise UsageError("the queue is open already")
+        if self._released is not None and not self._released.is_set():
+            raise QueueError(
+                f"the queue {self._path!r} is still in use: its disk has not answered since it was closed; "
+                "try again once it does"
+            )
         self._loop = asyncio.get_running_loop()
         file = QueueFile(self._path, account=self._account)
         contents = file.take_contents()
         self._writer = Writer(file)
         self._abandoned = weakref.finalize(self, self._writer.abandon)
-        self._take_over(contents)
+        rows = self._take_over(contents)
         wall = time.time()
-        return [_stored(row, wall) for row in contents.rows]
+        return [_stored(row, wall) for row in rows]
 
-    def _take_over(self, contents: Contents) -> None:
+    def _take_over(self, contents: Contents) -> list[Row]:
         self.session = contents.session
         self.failed = None
         self._next = max(self._next, contents.next)
-        self._nodes = len(contents.rows)
-        self._bytes = sum(len(row[1]) for row in contents.rows)
         self._start_group()
         self._resting = True
+        missed, self._missed = self._missed, {}
+        rows: list[Row] = []
+        for row in contents.rows:
+            if missed.get(row[0]) == row[1]:  # the stanza too: its key may be another process's by now
+                self._gathering.changes.forgets[row[0]] = None
+                self._gathering.gone[row[0]] = row[1]
+            else:
+                rows.append(row)
+        self._nodes = len(rows)
+        self._bytes = sum(len(row[1]) for row in rows)
+        self._schedule()
+        return rows
 
     def close(self) -> None:
         """Commit all and close the file; others may have it then. It waits for the disk, 10 s at most.
 
         Raises:
-            QueueError: not all is on the disk. It is closed all the same, and what could not be written is given up.
+            QueueError: not all is on the disk. It is closed all the same; nodes that could not be written are without
+                a key then, `tried` and `unstored`.
         """
         if self._writer is None:
             return
@@ -214,18 +208,21 @@ class DurableQueue:
         except TimeoutError:
             error = self._took_too_long(timeout)
         except asyncio.CancelledError:
-            self._give_up(group, QueueError(f"nobody waited for the queue {self._path!r} to be closed"))
+            self._missed.update(group.gone)
+            group.give_up(QueueError(f"nobody waited for the queue {self._path!r} to be closed"))
             raise
         self._left(group, error)
 
     def _took_too_long(self, seconds: float) -> QueueError:
         return QueueError(f"the queue {self._path!r} is not closed: the disk took longer than {seconds:g} s")
 
-    def _leave(self, writer: Writer, told: Told) -> _Group:
+    def _leave(self, writer: Writer, told: Told) -> Group:
         """Give all to the thread for the last time."""
-        group = self._flying or _Group()
+        group = Group()  # the thread is at work on the one that flies: nobody may touch that
+        if self._flying is not None:
+            group.add(self._flying)  # once more: it does no harm, and its outcome is not known yet
         self._gathering.write_session()
-        group.add(self._gathering)  # what flies once more: it does no harm, and its outcome is not known yet
+        group.add(self._gathering)
         self._start_group()
         self._stop_timer()
         self._flying = self._writer = None
@@ -237,28 +234,30 @@ class DurableQueue:
         outcome: list[QueueError | None] = []
         if group.changes:
             writer.write(group.changes, outcome.append)
-        writer.close(lambda error: told(next(filter(None, outcome), error)))
+        released = self._released = threading.Event()
+
+        def closed(error: QueueError | None) -> None:
+            released.set()
+            told(next(filter(None, outcome), error))
+
+        writer.close(closed)
         return group
 
-    def _left(self, group: _Group, error: QueueError | None) -> None:
+    def _left(self, group: Group, error: QueueError | None) -> None:
         if error is not None:
-            self._give_up(group, error)
+            self._missed.update(group.gone)
+            group.give_up(error)
             raise error
-        _wake(group, None)
-
-    def _give_up(self, group: _Group, error: QueueError) -> None:
-        _wake(group, error)
-        for entry in group.entries.values():
-            entry.receipt.is_not_stored(error)
+        group.tell(None)
 
     # ---- what changes
 
-    def put(self, entry: Entry, *, ttl: float | None, written: bool = False) -> None:
+    def put(self, entry: Entry, *, ttl: float | None, written: bool = False, age: float = 0.0) -> None:
         """Take a node; `entry.key` is its key from now on, and its receipt is told when it is on the disk.
 
         Args:
             ttl: seconds after which it is given up; None: no sooner than queue_max_age. written: it is on the wire, or
-                about to be.
+                about to be. age: seconds since it was output.
 
         Raises:
             QueueFull: the file may hold no more; nothing was changed. UsageError: it is not open.
@@ -275,7 +274,7 @@ class DurableQueue:
         self._next = key + 1
         self._nodes += 1
         self._bytes += size
-        at = time.time()
+        at = time.time() - age
         entry.key = key
         self._puts[key] = (
             key,
@@ -314,9 +313,15 @@ class DurableQueue:
     def forget(self, entries: Iterable[Entry]) -> None:
         """Nothing more will come of these nodes: they go from the file, or never get there. Their keys are taken away.
 
-        Entries without a key are passed over; once the queue is closed, all are.
+        Entries without a key are passed over. While the queue is closed it is kept in mind, and they go at the next
+        `open`.
         """
         if self._writer is None:
+            for entry in entries:
+                key = entry.key or entry.tried
+                if key is not None:
+                    entry.key = entry.tried = None
+                    self._missed[key] = entry.stanza
             return
         group = self._gathering
         puts, changes = self._puts, group.changes
@@ -333,6 +338,7 @@ class DurableQueue:
             if not is_new or self.failed is not None:  # what failed may have come to the disk all the same
                 changes.marks.pop(key, None)
                 changes.forgets[key] = None
+                group.gone[key] = entry.stanza
         if self._resting:
             self._schedule()
 
@@ -378,7 +384,7 @@ class DurableQueue:
     # ---- groups
 
     def _start_group(self) -> None:
-        self._gathering = _Group()
+        self._gathering = Group()
         self._puts = self._gathering.changes.puts
 
     def _has_gathered(self) -> bool:
@@ -413,7 +419,7 @@ class DurableQueue:
             return
         self._resting = not self._has_gathered()  # it may all be forgotten again
         if self._resting:
-            _wake(group, None)
+            group.tell(None)
             group.waiting.clear()
             return
         self._start_group()
@@ -426,7 +432,7 @@ class DurableQueue:
 
         writer.write(group.changes, told)
 
-    def _settled(self, group: _Group, error: QueueError | None) -> None:
+    def _settled(self, group: Group, error: QueueError | None) -> None:
         """The thread has written a group, or could not."""
         if group is not self._flying:
             return  # it was given to the thread again, to be closed with
@@ -434,7 +440,7 @@ class DurableQueue:
         self._committed_at = asyncio.get_running_loop().time()
         if error is None:
             self.failed = None
-            _wake(group, None)
+            group.tell(None)
             self._resting = True
             text = group.changes.session
             if text is not None:
@@ -468,18 +474,6 @@ def _stored(row: Row, wall: float) -> Stored:
     age = max(0.0, wall - at)
     ttl = None if expires is None else max(0.0, min(expires - wall, expires - at))
     return Stored(key, stanza, age, ttl, on_doubt, doubts, bool(written), number)
-
-
-def _wake(group: _Group, error: QueueError | None) -> None:
-    if error is None:
-        for entry in group.entries.values():
-            entry.receipt.is_stored()
-    for done in group.waiting:
-        if not done.done():
-            if error is None:
-                done.set_result(None)
-            else:
-                done.set_exception(error)
 
 
 def _set(done: asyncio.Future[QueueError | None], error: QueueError | None) -> None:

@@ -181,9 +181,11 @@ class QueueFile:
             elif changes.session is not None:
                 connection.execute("DELETE FROM about WHERE id = ?", (_SESSION,))
             connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            self._undo()
-            raise _failure(self.place, error, "cannot be written") from error
+        except BaseException as error:
+            self._undo()  # whatever it was: in a transaction left open no other could begin
+            if isinstance(error, sqlite3.Error):
+                raise _failure(self.place, error, "cannot be written") from error
+            raise
 
     def _undo(self) -> None:
         try:

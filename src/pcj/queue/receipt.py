@@ -134,7 +134,7 @@ class Receipt:
         """The durable queue was closed without it. To be called by pcj only."""
         waiting, self._stored = self._stored, None
         if waiting is not None and not waiting.done():
-            waiting.set_exception(error)
+            waiting.set_exception(QueueError(*error.args))  # each its own: a traceback is noted in it
             waiting.exception()  # looked at: who waited may have gone
 
 
@@ -148,7 +148,7 @@ class Entry:
         on_doubt: what happens where it is in doubt: "hold", "resend" or "drop".
         doubts: how often the server ended the stream while it was unproved. counted: it is a stanza, so that stream
             management counts it. key: its number in a durable queue, or None if it is not there. unstored: it is to be
-            there, and could not be put there yet.
+            there, and could not be put there yet. tried: the key that it was to have; it may be there all the same.
         number: its place among the stanzas of a stream-managed session (XEP-0198, `h`), or None.
     """
 
@@ -159,6 +159,7 @@ class Entry:
     doubts = 0
     key: int | None = None
     unstored = False
+    tried: int | None = None
     number: int | None = None
     of_session = False
 

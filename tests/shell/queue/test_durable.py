@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import threading
 import time
@@ -245,7 +246,6 @@ def test_what_is_closed_takes_nothing(tmp_path: Path) -> None:
         one = entry()
         made.put(one, ttl=None)
         made.close()
-        made.forget([one])
         made.mark([one], written=True)
         made.save_session({"h": 1})
         assert [(each.stanza, each.written) for each in made.open()] == [(one.stanza, False)]
@@ -253,6 +253,80 @@ def test_what_is_closed_takes_nothing(tmp_path: Path) -> None:
         made.close()
 
     asyncio.run(main())
+
+
+def test_what_is_forgotten_while_it_is_closed_is_gone_at_the_next_open_and_nobody_else_s_node_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "q.db"
+
+    def failing(file: QueueFile, changes: Changes) -> None:
+        raise QueueError("the disk fails")
+
+    async def main() -> None:
+        made = queue(path)
+        made.open()
+        one, never = entry(b"<one/>"), entry(b"<never/>")
+        made.put(one, ttl=None)
+        await made.flush(TIMEOUT)
+        made.put(never, ttl=None)
+        key = never.key
+        with monkeypatch.context() as patched:
+            patched.setattr(QueueFile, "commit", failing)
+            with pytest.raises(QueueError, match="the disk fails"):
+                await made.aclose(TIMEOUT)
+        assert (never.key, never.tried, never.unstored) == (None, key, True)
+        made.forget([one, never])
+        assert (one.key, never.tried) == (None, None)
+
+        other = queue(path)
+        assert len(other.open()) == 1
+        theirs = entry(b"<theirs/>")
+        other.put(theirs, ttl=None)
+        assert theirs.key == key
+        other.close()
+
+        assert [each.stanza for each in made.open()] == [b"<theirs/>"]
+        assert (len(made), made.size) == (1, len(b"<theirs/>"))
+        made.close()
+
+    asyncio.run(main())
+    assert stanzas(path) == [b"<theirs/>"]
+
+
+def test_closing_leaves_alone_what_the_thread_is_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "q.db"
+    commit = QueueFile.commit
+    begun, goes_on = threading.Event(), threading.Event()
+    touched: list[bool] = []
+
+    def watching(file: QueueFile, changes: Changes) -> None:
+        before = copy.deepcopy(changes)
+        begun.set()
+        goes_on.wait(TIMEOUT)
+        touched.append(changes != before)
+        commit(file, changes)
+
+    async def main() -> None:
+        made = queue(path)
+        made.open()
+        several = entries(3)
+        for each in several:
+            made.put(each, ttl=None)
+        await made.flush(TIMEOUT)
+        monkeypatch.setattr(QueueFile, "commit", watching)
+        made.mark(several, written=True)
+        assert await asyncio.to_thread(begun.wait, TIMEOUT)
+        made.forget(several[:2])
+        made.put(entry(b"<late/>"), ttl=None)
+        closing = asyncio.ensure_future(made.aclose(TIMEOUT))
+        await asyncio.sleep(0)
+        goes_on.set()
+        await closing
+
+    asyncio.run(main())
+    assert touched == [False, False]
+    assert stanzas(path) == [b"<message id='2'/>", b"<late/>"]
 
 
 @pytest.mark.parametrize(("max_nodes", "max_bytes"), [(3, 1000), (1000, 30)])
@@ -419,7 +493,7 @@ def test_a_disk_that_hangs_holds_up_neither_flush_nor_close_past_their_time(
             with pytest.raises(QueueError, match=r"is not closed: the disk took longer than 0\.01 s"):
                 await made.aclose(0.01) if number else made.close()
             assert not one.receipt.stored
-        with pytest.raises(QueueError, match="in use"):  # until the disk comes back
+        with pytest.raises(QueueError, match="still in use: its disk has not answered"):  # until the disk comes back
             made.open()
         goes_on.set()
         async with asyncio.timeout(TIMEOUT):

@@ -413,3 +413,14 @@ def test_a_journal_that_was_cut_at_any_frame_loses_whole_commits_from_the_end(tm
         counts.append(len(found))
     assert counts == sorted(counts)
     assert counts[-1] == 20
+
+
+def test_a_commit_that_fails_in_whatever_way_does_not_stop_the_next(tmp_path: Path) -> None:
+    file = QueueFile(str(tmp_path / "q.db"), account=ACCOUNT)
+    try:
+        with pytest.raises(OverflowError):
+            file.commit(Changes(forgets={1 << 70: None}))
+        file.commit(Changes(puts={1: (1, b"<a/>", 0.0, None, "hold", 0, 0, None)}))
+    finally:
+        file.close()
+    assert stanzas(tmp_path / "q.db") == [b"<a/>"]
