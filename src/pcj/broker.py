@@ -125,6 +125,7 @@ class Broker:
             management=self._outbox.management,
             resumption=self._outbox.resumption,
             prepare=self._outbox.open,
+            closed=self._outbox.shelf.closed,
             session_ended=self._session_ended,
             link_ended=self._link_ended,
         )

@@ -21,6 +21,7 @@ from pcj.errors import (
     PcjError,
     Phase,
     ProtocolError,
+    QueueError,
     Retry,
     UsageError,
 )
@@ -142,6 +143,9 @@ class Link:
             UsageError: it is connected or connecting. ConnectionFailed: it could not; no further attempt follows.
         """
         await self._told()
+        wish = self._wish
+        await self._owner.closed()
+        self._check_wish(wish)
         self._check_free()
         self._check_given(host, port)
         self._prepare()
@@ -172,11 +176,13 @@ class Link:
         try:
             while self._task is not None and wish == self._wish:
                 await self._end("reconnect")
-        except asyncio.CancelledError:
+            await self._owner.closed()  # a shutdown that was under way lets go of the durable queue
+            self._check_wish(wish)
+            self._prepare()
+        except (asyncio.CancelledError, QueueError):
             if wish == self._wish:  # CONNECT was told, and nobody is left to begin
                 await self.shutdown()
             raise
-        self._check_wish(wish)
         await self._begin(host, port)
 
     async def shutdown(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -64,7 +64,8 @@ class LinkOwner:
             "shutdown" or "halt", and whether it is kept for another process.
         management: gives the session that could be resumed, and how many of our stanzas in it are unproved.
             resumption: the same, as it is to be asked for now.
-        prepare: called before the first attempt; may raise what then nobody connects for.
+        prepare: called before the first attempt; may raise what then nobody connects for. closed: waits, before that,
+            for what the link before is still letting go of.
         link_ended: no attempt will follow by itself.
     """
 
@@ -78,5 +79,6 @@ class LinkOwner:
     management: Callable[[], tuple[Management | None, int]]
     resumption: Callable[[], tuple[Management | None, int]]
     prepare: Callable[[], None]
+    closed: Callable[[], Awaitable[None]]
     session_ended: Callable[[str, bool], None]
     link_ended: Callable[[PcjError], None]

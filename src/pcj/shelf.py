@@ -104,6 +104,11 @@ class Shelf:
         for row in stored:
             entry = known.get((row.key, row.stanza)) or self._entry(row, now)
             entry.key, entry.tried, entry.unstored = row.key, None, False
+            entry.number, entry.doubts = (
+                row.number,
+                max(entry.doubts, row.doubts),
+            )  # as another process may have left it
+            entry.again = entry.again or row.written
             entry.receipt.is_stored()
             if found.management is not None and row.number is not None and row.written:
                 if row.number <= proved:
@@ -120,7 +125,6 @@ class Shelf:
                     # No later session may take the number for one of its own.
                     queue.mark((entry,), written=row.written or in_doubt)
                 if row.written and not in_doubt:
-                    entry.again = True
                     entry.receipt.state = ReceiptState.UNCERTAIN
                     entry.receipt.reason = "the process ended before the server was known to have it"
                 found.queued.append(entry)
@@ -133,11 +137,7 @@ class Shelf:
         at = now - row.age
         age = self._config.queue_max_age
         expires = at + age if row.ttl is None else min(at + age, now + row.ttl)
-        entry = Entry(row.stanza, row.stanza, at, expires, row.on_doubt)
-        entry.number = row.number
-        entry.doubts = row.doubts
-        entry.again = row.written
-        return entry
+        return Entry(row.stanza, row.stanza, at, expires, row.on_doubt)
 
     def _session_of(self, state: Mapping[str, object] | None) -> Management | None:
         if state is None or not self._config.stream_management or self._config.acks != "auto":

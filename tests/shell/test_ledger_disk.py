@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pcj import Broker, QueueError, ReceiptState, message
+from pcj import Broker, Event, QueueError, ReceiptState, message
 from pcj.queue.file import Changes, QueueFile, read
-from tests.shell.links import client, closed_port, run, server, turns
+from tests.shell.links import PLAIN, Record, client, closed_port, run, server, turns
 
 TO = "juliet@localhost"
 
@@ -157,5 +158,56 @@ def test_a_disk_that_hangs_at_the_close_wakes_who_waits_for_it(tmp_path: Path, m
             assert broker.queue == 1, "it came to the disk after all, and is no second node"
             assert receipt.stored
             await broker.shutdown()
+
+    run(main)
+
+
+def test_a_reconnect_while_a_shutdown_is_under_way_has_the_queue_open_and_sends_nothing_twice(tmp_path: Path) -> None:
+    path = tmp_path / "queue.db"
+
+    async def main() -> None:
+        async with server() as at:
+            broker = broker_of(at.client_port, path)
+            await broker.connect()
+            ending = asyncio.create_task(broker.shutdown())
+            await turns(1)
+            connecting = asyncio.create_task(broker.reconnect())
+            receipt = broker.output(message(to=TO, id="x1", body="x"))
+            await asyncio.gather(ending, connecting)
+            broker.purge_queue()
+            await receipt.acked(5.0)
+            later = broker.output(message(to=TO, id="x2", body="x"))
+            await later.acked(5.0)
+            assert broker.queue == 0
+            await broker.shutdown()
+            assert on_disk(path) == []
+            sent = [node.get("id") for _, node in at.received if node.tag.endswith("message")]
+            assert sent == ["x1", "x2"]
+
+    run(main)
+
+
+def test_a_node_that_another_process_sent_and_handed_over_is_not_repeated(tmp_path: Path) -> None:
+    path = tmp_path / "queue.db"
+
+    async def main() -> None:
+        async with server(options=dataclasses.replace(PLAIN, answer_ack_requests=False)) as at:
+            first = client(at.client_port, queue=str(path), on_ready="send")
+            receipt = first.output(message(to=TO, id="x1", body="x"))
+            await receipt.on_disk(5.0)
+            await first.shutdown()
+
+            second = client(at.client_port, queue=str(path), on_ready="send")
+            await second.connect()
+            await at.wait_for_node(lambda jid, node: node.get("id") == "x1")
+            await second.suspend()
+
+            record = Record(first)
+            await first.connect()
+            assert record.one(Event.SM_RESUMED).detail["proved"] == 1
+            assert receipt.state is ReceiptState.ACKED
+            await first.shutdown()
+            assert on_disk(path) == []
+            assert [node.get("id") for _, node in at.received if node.tag.endswith("message")] == ["x1"]
 
     run(main)
