@@ -36,6 +36,9 @@ _ASCII_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
 _TEXT = {ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;", ord("\r"): "&#13;"}
 _VALUE = {**_TEXT, ord('"'): "&quot;", ord("\t"): "&#9;", ord("\n"): "&#10;"}
 
+# What stands for itself nowhere: the illegal, and the white space that is changed in an attribute at least.
+_CONTROLS: Final = bytes(range(0x20))
+
 #: By tag: its namespace, the start of its start tag without and with a declaration, and its end tag.
 _tags: dict[object, tuple[str, str, str, str]] = {}
 #: By the name of an attribute that needs no declaration: what is written before its value.
@@ -184,6 +187,54 @@ def _write(node: Node, inherited: str, depth: int, defaults: Mapping[str, str] |
     return written + end
 
 
+def _plain(node: Node, inherited: str, depth: int, defaults: Mapping[str, str] | None = None) -> str:
+    """The same for the common case, that every name is known from before and nothing has to be escaped; else "".
+
+    Characters that XML does not have, and line ends, are left for `_printable`: once for the whole is cheaper.
+
+    Raises:
+        KeyError: a name is not known. TypeError, AttributeError: a text is no str, or the node is none.
+    """
+    namespace, written, declared, end = _tags[node.tag]
+    if namespace != inherited:
+        if namespace == XML or depth > MAX_DEPTH:
+            return ""
+        written = declared
+    starts = _starts
+    for name, value in node.items():
+        if value.__class__ is not str or "&" in value or "<" in value or '"' in value:
+            return ""
+        written += f'{starts[name]}{value}"'
+    if defaults:
+        for name, value in defaults.items():
+            if node.get(name) is None:
+                if "&" in value or "<" in value or '"' in value:
+                    return ""
+                written += f'{starts[name]}{value}"'
+    text = node.text
+    if text is not None and (text.__class__ is not str or "&" in text or "<" in text or ">" in text):
+        return ""
+    if not len(node):
+        return f"{written}>{text}{end}" if text else written + "/>"
+    if depth >= MAX_DEPTH:
+        return ""
+    written += f">{text}" if text else ">"
+    for child in node:
+        inner = _plain(child, namespace, depth + 1)
+        if not inner or child.tail is not None:
+            return ""
+        written += inner
+    return written + end
+
+
+def _printable(text: str, data: bytes) -> bool:
+    """Whether no character of `text`, which is `data` in UTF-8, is one that XML lacks or a reader would change."""
+    size = len(data)
+    return len(data.translate(None, _CONTROLS)) == size and (
+        len(text) == size or not ("\ufffe" in text or "\uffff" in text)
+    )
+
+
 def serialize(node: Node, stream_namespace: str, defaults: Mapping[str, str] | None = None) -> bytes:
     """The bytes of a top-level node inside a stream whose default namespace is `stream_namespace`.
 
@@ -201,6 +252,14 @@ def serialize(node: Node, stream_namespace: str, defaults: Mapping[str, str] | N
         namespace = (_tags.get(node.tag) or _tag(node.tag))[0]
         # Without a stream's namespace (inside an envelope) a stanza has to declare its own.
         inherited = namespace if stream_namespace and (not namespace or namespace in CONTENT) else stream_namespace
+        try:
+            text = _plain(node, inherited, 1, defaults)
+            if text:
+                data = text.encode()
+                if _printable(text, data):
+                    return data
+        except (KeyError, TypeError, AttributeError, UnicodeEncodeError):
+            pass  # the long way finds out, and says what is wrong
         return _write(node, inherited, 1, defaults).encode()
     except (AttributeError, TypeError, RecursionError) as error:
         _refuse(node, error)
