@@ -62,6 +62,7 @@ class Connection(asyncio.Protocol):
             and how many of our stanzas in it are unproved.
 
     Attributes:
+        ready: whether stanzas can be sent. outflow: what goes out.
         address: of the server, "192.0.2.7:5222". where: the same, behind the host's name if it has one.
         farewell: gives what goes out last, before our closing tag or (for_good=False) without one (XEP-0198 4: the last
             count of what was handled).
@@ -91,13 +92,14 @@ class Connection(asyncio.Protocol):
         self._establishment: Establishment | None = None
         self._parser: ReadyParser | None = None
         self._clock = StanzaClock(config.stanza_timeout, self._too_slow)
+        self.ready = False
         self._state = State.NEW
         if ledger is None:
             ledger = Ledger(config.max_unacked_nodes, config.max_unacked_bytes, config.ack_every_nodes)
             ledger.enabled = False
         self._ledger = ledger
         self._management = management
-        self._outflow = Outflow(self, ledger, config.write_high_water, config.ack_every_seconds)
+        self._outflow = self.outflow = Outflow(self, ledger, config.write_high_water, config.ack_every_seconds)
         self._watch = Watch(
             config,
             self._outflow,
@@ -219,11 +221,6 @@ class Connection(asyncio.Protocol):
         return self._wire is not None
 
     @property
-    def ready(self) -> bool:
-        """Whether stanzas can be sent."""
-        return self._state is State.READY
-
-    @property
     def guarded(self) -> bool:
         """Whether TLS stands here, or would have had to."""
         wire = self._wire
@@ -257,13 +254,13 @@ class Connection(asyncio.Protocol):
         return self._outflow.waiting
 
     @property
-    def outflow(self) -> Outflow:
-        """What goes out."""
-        return self._outflow
+    def _state(self) -> State:
+        return self.__state
 
-    def send(self, entry: Entry) -> None:
-        """Send a node: with all others of this turn of the loop, in one write."""
-        self._outflow.send(entry)
+    @_state.setter
+    def _state(self, state: State) -> None:
+        self.__state = state
+        self.ready = state is State.READY
 
     def flush(self) -> None:
         """Send what waits now, and not at the end of this turn of the loop."""

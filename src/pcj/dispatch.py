@@ -242,7 +242,9 @@ class Dispatcher:
         """Tell everyone who subscribed. A status is made only if there is someone, or with `make`."""
         self._seq = seq = self._seq + 1
         interest = self.interest
-        if event not in interest and ANY not in interest and self.follower is None and not make:
+        subscriptions = interest.get(event)
+        everybody = ANY in interest or self.follower is not None
+        if subscriptions is None and not everybody and not make:
             return None
         if self._closed:
             return None
@@ -259,7 +261,10 @@ class Dispatcher:
             return status
         self._busy = True
         try:
-            self._tell(status)
+            if everybody or subscriptions is None:
+                self._tell(status)
+            else:
+                self._call(subscriptions, status)
         finally:
             self._busy = False
         if waiting:

@@ -16,7 +16,7 @@ from pcj.protocol import Dialect
 from pcj.protocol.steps import Envelope, StreamLimits
 from pcj.queue import Entry
 from pcj.serialize import serialize
-from pcj.stanza import Node
+from pcj.stanza import MESSAGE, PRESENCE, Node
 
 __all__ = ["IQS", "Intake"]
 
@@ -24,6 +24,8 @@ IQS, _PRESENCES, _MESSAGES = (
     frozenset({name, *(f"{{{namespace}}}{name}" for namespace in CONTENT)}) for name in ("iq", "presence", "message")
 )
 _STANZAS = IQS | _PRESENCES | _MESSAGES
+#: Of these any is a stanza that servers take, as far as `check_node` looks.
+_UNCHECKED = frozenset({MESSAGE, PRESENCE})
 _POLICIES: Final = ("hold", "resend", "drop")
 
 
@@ -51,6 +53,7 @@ class Intake:
         self._max_bytes = config.max_outbound_bytes
         self._on_doubt = config.wanted_on_doubt
         self._max_age = config.queue_max_age
+        self._checks = config.check_output
         # A repeat can be told by its id only (protocol-notes B8). Ids are unique over the lives of processes; those of
         # messages need not be unguessable, since nothing is matched on them.
         self._prefix = token()[:12]
@@ -84,7 +87,6 @@ class Intake:
             raise UsageError(
                 "output outside the broker's event loop; from a thread: loop.call_soon_threadsafe"
             ) from None
-        config = self._config
         if not isinstance(node, Node):
             raise NodeError(f"expected an xml.etree.ElementTree.Element, got {type(node).__name__}")
         if ttl is not None and not (isinstance(ttl, (int, float)) and ttl > 0):
@@ -93,10 +95,14 @@ class Intake:
             raise ConfigError(f"on_doubt must be {' or '.join(map(repr, _POLICIES))}, not {on_doubt!r}")
         defaults = self._defaults
         counted = True
-        if config.check_output:
-            check_node(node)
+        if self._checks:
+            if node.tag not in _UNCHECKED:
+                check_node(node)
             if defaults is not None:
-                check_addressed(node, self.domain)
+                attributes = node.attrib
+                # What it allows without a further look is looked at here.
+                if not attributes.get("to") or attributes.get("from") != self.domain:
+                    check_addressed(node, self.domain)
             elif "from" in node.attrib:
                 check_own(node, self.own)
         elif not (counted := node.tag in _STANZAS):

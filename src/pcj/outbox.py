@@ -61,6 +61,7 @@ class Outbox:
         self.ledger.enabled = config.acks == "auto"
         self.shelf = Shelf(config, self.ledger, self._failed)
         self.shelf.on_left = self._left
+        self._durable = self.shelf.used
         self._leaving: list[Entry] = []  # it is not known yet whether the disk has them
         self.proofs = Proofs(self.ledger, self.prove, self.shelf.sure, self.shelf.keep)
         self._water = Watermark(config, dispatcher, self._queue)
@@ -124,7 +125,7 @@ class Outbox:
         """
         if self._halted:
             raise UsageError("output after halt: the broker is of no more use")
-        if durable and self.shelf.used and not self.shelf.closing:  # else it is kept in memory until then
+        if durable and self._durable and not self.shelf.closing:  # else it is kept in memory until then
             self.open()
             self.shelf.check()
         entry = self._intake.entry(node, identity, ttl, on_doubt)
@@ -160,10 +161,10 @@ class Outbox:
         """
         connection = self._connection
         sent = connection is not None and connection.ready
-        if durable and self.shelf.used and not self._halted:
+        if durable and self._durable and not self._halted:
             self.shelf.put(entry)
         if sent and connection is not None:
-            connection.send(entry)
+            connection.outflow.send(entry)
         elif self._halted:
             self._drop([entry])
         else:

@@ -88,7 +88,9 @@ class Outflow:
 
     def send(self, entry: Entry) -> None:
         """Send a node: with all others of this turn of the loop, in one write."""
-        self._waiting.append(entry)
+        waiting = self._waiting
+        waiting.entries.append(entry)  # as `append`, without the call: this is the per-stanza path
+        waiting.size += len(entry.data)
         if not self.dispatching and not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self.flush)

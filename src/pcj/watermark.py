@@ -10,7 +10,7 @@ from pcj.connection import Connection
 from pcj.dispatch import Dispatcher
 from pcj.errors import PcjError
 from pcj.events import Event
-from pcj.queue import MemoryQueue
+from pcj.queue import MemoryQueue, WriteBuffer
 
 __all__ = ["Watermark"]
 
@@ -35,8 +35,19 @@ class Watermark:
         self._high_bytes = max(config.write_high_water, config.queue_max_bytes // 2)
         self._low_bytes = config.queue_max_bytes // 4
         self._low: asyncio.Future[None] | None = None
-        self.connection: Connection | None = None
+        self._waiting = WriteBuffer()  # that of the connection
+        self._connection: Connection | None = None
         self.high = False
+
+    @property
+    def connection(self) -> Connection | None:
+        """Where more may wait."""
+        return self._connection
+
+    @connection.setter
+    def connection(self, connection: Connection | None) -> None:
+        self._connection = connection
+        self._waiting = WriteBuffer() if connection is None else connection.outflow.buffer
 
     def check_room(self, data: bytes) -> None:
         """Refuse one more node past the bounds.
@@ -44,11 +55,10 @@ class Watermark:
         Raises:
             QueueFull: there is no room; nothing was changed.
         """
-        connection, queue = self.connection, self._queue
-        nodes = size = 0
-        if connection is not None:
-            waiting = connection.outflow.buffer
-            nodes, size = len(waiting), waiting.size
+        connection, queue, waiting = self.connection, self._queue, self._waiting
+        if not queue and len(waiting.entries) < self._few and waiting.size + len(data) <= self._little:
+            return  # which is the most usual
+        nodes, size = len(waiting), waiting.size
         if nodes + len(queue) < self._few and size + queue.size + len(data) <= self._little:
             return
         if connection is not None:
