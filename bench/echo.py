@@ -1,157 +1,137 @@
-"""An echo component under a flood: stanzas per second, and CPU time of the whole process per echoed stanza.
+"""An echo component under a flood: CPU time of the whole process per echoed stanza, and stanzas per second.
 
-``python -m bench.echo [--count 200000] [--runs 5] [--profile FILE]`` prints JSON. Beside the broker a bare loop is
-measured in the same run (asyncio, ElementTree and a format string, with no events, checks or bounds): the ratio of the
-two says more than either figure on a noisy machine.
+``python -m bench.echo [--count 100000] [--runs 5] [--only pcj,bare] [--write]`` prints JSON. A chat message of 322
+bytes comes in, a reply with its body goes out; 2,000 are on their way at a time. Each library does it as its users
+would; the bare loop (asyncio, ElementTree and a format string) has no events, checks or bounds. Beside pcj as it comes is
+measured pcj without proofs of delivery (`acks="off"`).
+``--profile FILE`` writes a cProfile of one run of pcj, and nothing else.
 """
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import cProfile
 import json
-import platform
-import statistics
 import subprocess
 import sys
-import time
-import xml.etree.ElementTree as ET
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-from xml.sax.saxutils import escape, quoteattr
+from collections.abc import Callable
+from functools import partial
 
-from pcj import JABBERD14_COMPONENT, Broker, Event, Status, message
+from bench.measure import (
+    ROOT,
+    BenchError,
+    Figures,
+    Subject,
+    alternate,
+    arguments,
+    chosen,
+    document,
+    emit,
+    progress,
+    summary,
+)
+from bench.peers import available, own
 
-ROOT = Path(__file__).resolve().parent.parent
 #: How many stanzas may be unanswered at a time.
 WINDOW = 2000
+_WHAT = (
+    "A component is flooded with chat messages of 322 bytes and answers each with its body. CPU time of the whole "
+    "process per echoed stanza, from the first message to the last reply."
+)
 
 
-async def echo_with_pcj(port: int) -> float:
-    """The broker as a user would write it; returns the CPU time from READY to the end of the stream, in seconds."""
-    broker = Broker(JABBERD14_COMPONENT, "echo.localhost", password="secret", host="127.0.0.1", port=port)
+class Flood:
+    """The flooding peer, in a process of its own."""
 
-    @broker.on(Event.PCJ_NODERECEIVED)
-    def reply(status: Status) -> None:
-        node = status.node
-        assert node is not None
-        broker.output(
-            message(
-                to=node.get("from"),
-                from_=node.get("to"),
-                id=node.get("id"),
-                type="chat",
-                body=node.findtext("{jabber:client}body"),
-            )
+    def __init__(self, count: int, window: int = WINDOW) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bench.flood", str(count), str(window)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
+        assert self._process.stdout is not None
+        self.port = int(self._process.stdout.readline())
 
-    ended = asyncio.ensure_future(broker.wait_for(Event.PCJ_SOCKETDISCONNECT))
-    await broker.connect()
-    started = time.process_time()
-    await ended
-    used = time.process_time() - started
-    await broker.shutdown()
-    return used
+    def measure(self, pid: int, seconds: float) -> dict[str, float]:
+        """Serve the process `pid`; the CPU and wall time of it, in seconds.
 
+        Raises:
+            BenchError: it did not answer all in so many seconds.
+        """
+        try:
+            said, errors = self._process.communicate(f"{pid}\n", timeout=seconds)
+        except subprocess.TimeoutExpired:
+            raise BenchError(f"not all messages were answered in {seconds:g} seconds") from None
+        if self._process.returncode:
+            raise BenchError(f"the flood ended: {errors.strip()[-300:]}")
+        found: dict[str, float] = json.loads(said)
+        return found
 
-class _Bare(asyncio.Protocol):
-    """The least that echoes: parse, format, write."""
-
-    def __init__(self) -> None:
-        self.ended = asyncio.get_running_loop().create_future()
-        self.started = 0.0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        transport.write(
-            b"<stream:stream xmlns='jabber:component:accept' xmlns:stream='http://etherx.jabber.org/streams'>"
-        )
-        self.parser: ET.XMLPullParser[tuple[str, ET.Element]] = ET.XMLPullParser(("start", "end"))  # type: ignore[type-var]
-        self.root: ET.Element | None = None
-
-    def data_received(self, data: bytes) -> None:
-        self.parser.feed(data)
-        replies = []
-        root = self.root
-        for event, element in self.parser.read_events():  # type: ignore[misc]
-            if event == "start":
-                if root is None:
-                    root = self.root = element
-                    self.transport.write(b"<handshake>0</handshake>")
-                continue
-            if root is None or not len(root) or element is not root[0]:
-                continue
-            if element.tag.endswith("handshake"):
-                self.started = time.process_time()
-            else:
-                body = element.findtext("{jabber:component:accept}body") or ""
-                replies.append(
-                    f"<message to={quoteattr(element.get('from', ''))} from={quoteattr(element.get('to', ''))} "
-                    f"id={quoteattr(element.get('id', ''))} type='chat'><body>{escape(body)}</body></message>"
-                )
-            del root[0]
-        if replies:
-            self.transport.write("".join(replies).encode())
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.ended.set_result(time.process_time() - self.started)
+    def end(self) -> None:
+        """Whatever became of it."""
+        self._process.kill()
+        self._process.wait()
 
 
-async def echo_bare(port: int) -> float:
-    """The bare loop; the same measure."""
-    _, protocol = await asyncio.get_running_loop().create_connection(_Bare, "127.0.0.1", port)
-    return float(await protocol.ended)
-
-
-def run(echo: Callable[[int], Awaitable[float]], count: int) -> tuple[float, float]:
-    """(CPU seconds, wall seconds) of one flood."""
-    flood = subprocess.Popen(
-        [sys.executable, "-m", "bench.flood", str(count), str(WINDOW)], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
-    assert flood.stdout is not None
+def measure(name: str, command: list[str], count: int, options: dict[str, object]) -> Figures:
+    """One run of one subject."""
+    flood = Flood(count)
     try:
-        port = int(flood.stdout.readline())
-        started = time.perf_counter()
-
-        async def bounded() -> float:
-            async with asyncio.timeout(120):
-                return await echo(port)
-
-        used = asyncio.run(bounded())
-        return used, time.perf_counter() - started
+        with Subject(name, command) as subject:
+            subject.say({"port": flood.port, "domain": "echo.localhost", **options})
+            found = flood.measure(subject.pid, 120)
     finally:
-        flood.kill()
-        flood.wait()
+        flood.end()
+    return {"cpu_us_per_stanza": found["cpu"] / count * 1e6, "stanzas_per_s": count / found["wall"]}
 
 
 def main() -> None:
     """Measure, alternating, and print the medians."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--count", type=int, default=100_000, help="stanzas per run")
-    options.add_argument("--runs", type=int, default=5, help="runs of each; the median counts")
+    options = arguments(__doc__, count=100_000)
     options.add_argument("--profile", help="write a cProfile of one run of the broker to this file, and nothing else")
-    chosen = options.parse_args()
-    if chosen.profile:
-        profile = cProfile.Profile()
-        profile.runcall(run, echo_with_pcj, chosen.count)
-        profile.dump_stats(chosen.profile)
+    given = options.parse_args()
+    if given.profile:
+        profile(given.profile, given.count)
         return
-    results: dict[str, list[tuple[float, float]]] = {"pcj": [], "bare": []}
-    for _ in range(chosen.runs):
-        results["pcj"].append(run(echo_with_pcj, chosen.count))
-        results["bare"].append(run(echo_bare, chosen.count))
-    figures: dict[str, object] = {"benchmark": "echo", "stanzas": chosen.count, "runs": chosen.runs}
-    for name, pairs in results.items():
-        figures[name] = {
-            "cpu_us_per_stanza": round(statistics.median(cpu for cpu, _ in pairs) / chosen.count * 1e6, 2),
-            "stanzas_per_s": round(chosen.count / statistics.median(wall for _, wall in pairs)),
-        }
-    cpu = {name: statistics.median(pair[0] for pair in pairs) for name, pairs in results.items()}
-    figures["ratio_to_bare"] = round(cpu["pcj"] / cpu["bare"], 2)
-    figures["python"] = platform.python_version()
-    sys.stdout.write(json.dumps(figures) + "\n")
+    role = "echo-component"
+    subjects: dict[str, Callable[[], Figures]] = {
+        "pcj": partial(measure, "pcj", own("pcj", role), given.count, {}),
+        "bare": partial(measure, "bare", own("bare", role), given.count, {}),
+        "pcj, acks off": partial(measure, "pcj", own("pcj", role), given.count, {"options": {"acks": "off"}}),
+    }
+    versions = {}
+    for peer in available(role):
+        subjects[peer.name] = partial(measure, peer.name, [*peer.command, role], given.count, {})
+        versions[peer.name] = peer.version()
+    subjects = {name: subjects[name] for name in chosen(given.only, list(subjects))}
+    found, failed = alternate(given.runs, subjects, progress)
+    series = {name: summary(runs) for name, runs in found.items()}
+    emit(
+        document("echo", _WHAT, given.runs, versions, stanzas=given.count, series=series, failed=failed),
+        write=given.write,
+    )
+
+
+def profile(path: str, count: int) -> None:
+    """A cProfile of one run of pcj, in this process."""
+    import asyncio
+    import os
+    import threading
+
+    from bench.peers.pcj_program import echo_component
+
+    flood = Flood(count)
+    served = threading.Thread(target=flood.measure, args=(os.getpid(), 300))
+    served.start()
+    try:
+        recorded = cProfile.Profile()
+        recorded.runcall(asyncio.run, echo_component({"port": flood.port, "domain": "echo.localhost"}))
+        recorded.dump_stats(path)
+    finally:
+        served.join(300)
+        flood.end()
 
 
 if __name__ == "__main__":

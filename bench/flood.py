@@ -1,14 +1,20 @@
 """The peer of the echo benchmark: accepts one component, floods it with messages, and counts the replies.
 
-Run as a process of its own, so that its CPU time is not the component's. Prints the port, then serves one connection.
+Run as a process of its own, so that its CPU time is not the component's. Prints the port, reads the component's process
+number, serves one connection, and prints as JSON the CPU time (from the clock that the kernel keeps of each process)
+and the wall time from the first message to the last reply.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import selectors
 import socket
 import sys
+import time
+
+from bench.measure import cpu_seconds
 
 HEADER = (
     b"<?xml version='1.0'?><stream:stream xmlns='jabber:component:accept' "
@@ -33,6 +39,7 @@ def main(count: int, window: int) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     sys.stdout.write(f"{listener.getsockname()[1]}\n")
     sys.stdout.flush()
+    pid = int(sys.stdin.readline())
     link, _ = listener.accept()
     listener.close()
     heard = b""
@@ -47,6 +54,7 @@ def main(count: int, window: int) -> None:
     half = window // 2
     batch = b"".join(stanza(number) for number in range(half))
     link.setblocking(False)
+    began, cpu = time.perf_counter(), cpu_seconds(pid)
     selector = selectors.DefaultSelector()
     selector.register(link, selectors.EVENT_READ | selectors.EVENT_WRITE)
     sent = answered = 0
@@ -54,7 +62,10 @@ def main(count: int, window: int) -> None:
     barriers: list[bytes] = []  # pings of the component to itself, which go back as they came
     tail = b""
     while answered < count:
-        for _, events in selector.select(30):
+        ready = selector.select(30)
+        if not ready:
+            sys.exit(f"the component has answered {answered} of {sent} messages, and is silent for 30 seconds")
+        for _, events in ready:
             if events & selectors.EVENT_READ:
                 data = tail + link.recv(1 << 20)
                 answered += data.count(b"</message>")
@@ -75,6 +86,9 @@ def main(count: int, window: int) -> None:
                     pending = pending[link.send(pending) :]
         busy = bool(pending or barriers) or (sent < count and sent - answered <= half)
         selector.modify(link, selectors.EVENT_READ | (selectors.EVENT_WRITE if busy else 0))
+    cpu, wall = cpu_seconds(pid) - cpu, time.perf_counter() - began
+    sys.stdout.write(json.dumps({"cpu": cpu, "wall": wall}) + "\n")
+    sys.stdout.flush()
     link.setblocking(True)
     link.sendall(b"</stream:stream>")
     link.close()
