@@ -2,8 +2,8 @@
 
 ``python -m bench.echo [--count 100000] [--runs 5] [--only pcj,bare] [--write]`` prints JSON. A chat message of 322
 bytes comes in, a reply with its body goes out; 2,000 are on their way at a time. Each library does it as its users
-would; the bare loop (asyncio, ElementTree and a format string) has no events, checks or bounds. Beside pcj as it comes is
-measured pcj without proofs of delivery (`acks="off"`).
+would; the bare loop (asyncio, ElementTree and a format string) has no events, checks or bounds. Beside pcj as it comes
+is measured pcj without proofs of delivery (`acks="off"`).
 ``--profile FILE`` writes a cProfile of one run of pcj, and nothing else.
 """
 
