@@ -7,9 +7,11 @@ would end the stream: ElementTree's own writer does none of these.
 
 from __future__ import annotations
 
+import os
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Final, NoReturn
 from xml.parsers import expat
 
@@ -35,6 +37,7 @@ _ASCII_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
 # written as a reference.
 _TEXT = {ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;", ord("\r"): "&#13;"}
 _VALUE = {**_TEXT, ord('"'): "&quot;", ord("\t"): "&#9;", ord("\n"): "&#10;"}
+del _VALUE[ord(">")]  # it means nothing there (XML 1.0 section 2.3)
 
 # What stands for itself nowhere: the illegal, and the white space that is changed in an attribute at least.
 _CONTROLS: Final = bytes(range(0x20))
@@ -190,7 +193,7 @@ def _write(node: Node, inherited: str, depth: int, defaults: Mapping[str, str] |
 def _plain(node: Node, inherited: str, depth: int, defaults: Mapping[str, str] | None = None) -> str:
     """The same for the common case, that every name is known from before and nothing has to be escaped; else "".
 
-    Characters that XML does not have, and line ends, are left for `_printable`: once for the whole is cheaper.
+    Characters that XML does not have, and line ends, are left for the caller: once for the whole is cheaper.
 
     Raises:
         KeyError: a name is not known. TypeError, AttributeError: a text is no str, or the node is none.
@@ -227,12 +230,46 @@ def _plain(node: Node, inherited: str, depth: int, defaults: Mapping[str, str] |
     return written + end
 
 
-def _printable(text: str, data: bytes) -> bool:
-    """Whether no character of `text`, which is `data` in UTF-8, is one that XML lacks or a reader would change."""
+def _plain_data(
+    node: Node,
+    inherited: str,
+    tags: dict[object, tuple[str, str, str, str]],
+    starts: dict[object, str],
+    defaults: Mapping[str, str] | None,
+) -> bytes | None:
+    """The bytes of a node in the common case; None where the long way has to look.
+
+    Args:
+        node: the node. inherited: the default namespace around it. tags, starts: `_tags` and `_starts`. defaults: as
+            for `serialize`.
+    """
+    try:
+        text = _plain(node, inherited, 1, defaults)
+        data = text.encode()
+    except (KeyError, TypeError, AttributeError, UnicodeEncodeError):
+        return None  # the long way finds out, and says what is wrong
     size = len(data)
-    return len(data.translate(None, _CONTROLS)) == size and (
+    # No character that XML lacks, or that a reader would change.
+    if len(data.translate(None, _CONTROLS)) == size and (
         len(text) == size or not ("\ufffe" in text or "\uffff" in text)
-    )
+    ):
+        return data or None
+    return None
+
+
+def _quickest() -> Callable[..., bytes | None]:
+    """The compiled form, where there is one."""
+    if not os.environ.get("PCJ_PURE"):
+        try:
+            compiled: Callable[..., bytes | None] = import_module("pcj._speed").plain_data
+        except ImportError:
+            pass  # there was no compiler where it was installed
+        else:
+            return compiled
+    return _plain_data
+
+
+_quick: Final = _quickest()
 
 
 def serialize(node: Node, stream_namespace: str, defaults: Mapping[str, str] | None = None) -> bytes:
@@ -252,14 +289,9 @@ def serialize(node: Node, stream_namespace: str, defaults: Mapping[str, str] | N
         namespace = (_tags.get(node.tag) or _tag(node.tag))[0]
         # Without a stream's namespace (inside an envelope) a stanza has to declare its own.
         inherited = namespace if stream_namespace and (not namespace or namespace in CONTENT) else stream_namespace
-        try:
-            text = _plain(node, inherited, 1, defaults)
-            if text:
-                data = text.encode()
-                if _printable(text, data):
-                    return data
-        except (KeyError, TypeError, AttributeError, UnicodeEncodeError):
-            pass  # the long way finds out, and says what is wrong
+        data = _quick(node, inherited, _tags, _starts, defaults)
+        if data is not None:
+            return data
         return _write(node, inherited, 1, defaults).encode()
     except (AttributeError, TypeError, RecursionError) as error:
         _refuse(node, error)
