@@ -190,7 +190,14 @@ def _write(node: Node, inherited: str, depth: int, defaults: Mapping[str, str] |
     return written + end
 
 
-def _plain(node: Node, inherited: str, depth: int, defaults: Mapping[str, str] | None = None) -> str:
+def _plain(
+    node: Node,
+    inherited: str,
+    depth: int,
+    tags: dict[object, tuple[str, str, str, str]],
+    starts: dict[object, str],
+    defaults: Mapping[str, str] | None = None,
+) -> str:
     """The same for the common case, that every name is known from before and nothing has to be escaped; else "".
 
     Characters that XML does not have, and line ends, are left for the caller: once for the whole is cheaper.
@@ -198,12 +205,11 @@ def _plain(node: Node, inherited: str, depth: int, defaults: Mapping[str, str] |
     Raises:
         KeyError: a name is not known. TypeError, AttributeError: a text is no str, or the node is none.
     """
-    namespace, written, declared, end = _tags[node.tag]
+    namespace, written, declared, end = tags[node.tag]
     if namespace != inherited:
         if namespace == XML or depth > MAX_DEPTH:
             return ""
         written = declared
-    starts = _starts
     for name, value in node.items():
         if value.__class__ is not str or "&" in value or "<" in value or '"' in value:
             return ""
@@ -223,7 +229,7 @@ def _plain(node: Node, inherited: str, depth: int, defaults: Mapping[str, str] |
         return ""
     written += f">{text}" if text else ">"
     for child in node:
-        inner = _plain(child, namespace, depth + 1)
+        inner = _plain(child, namespace, depth + 1, tags, starts)
         if not inner or child.tail is not None:
             return ""
         written += inner
@@ -244,7 +250,7 @@ def _plain_data(
             for `serialize`.
     """
     try:
-        text = _plain(node, inherited, 1, defaults)
+        text = _plain(node, inherited, 1, tags, starts, defaults)
         data = text.encode()
     except (KeyError, TypeError, AttributeError, UnicodeEncodeError):
         return None  # the long way finds out, and says what is wrong
