@@ -225,7 +225,7 @@ def chosen(only: str | None, subjects: Sequence[str]) -> list[str]:
     wanted = [name.strip() for name in only.split(",") if name.strip()]
     unknown = [name for name in wanted if name not in subjects]
     if unknown or not wanted:
-        sys.exit(f"there is no subject {', '.join(unknown) or only!r}; there are {', '.join(subjects)}")
+        sys.exit(f"there is no subject {', '.join(unknown) or repr(only)}; there are {', '.join(subjects)}")
     return wanted
 
 
