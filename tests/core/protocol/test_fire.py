@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pcj.events import Event, Status
@@ -276,6 +276,9 @@ class _Server:
 @pytest.mark.parametrize("name", LINKS)
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(plan=PLAYS)
+@example(
+    plan=(5, ["S: <stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:features>"], [], False)
+)
 def test_whatever_a_server_does_the_rules_hold(name: str, plan: tuple[int, list[str | bytes], list[int], bool]) -> None:
     legal, moves, sizes, slow = plan
     server = _Server(name, sizes, slow=slow)

@@ -60,4 +60,7 @@ def _negotiate(negotiation: Negotiation, progress: Progress, features: Node) -> 
     yield from starttls(negotiation, features)
 
 
-STARTTLS = Feature(_STARTTLS, Fact.SECURE, _negotiate, wanted=_wanted, restarts=True)
+# RFC 6120 5.3.4: TLS comes before SASL; who offers it behind that is not followed.
+STARTTLS = Feature(
+    _STARTTLS, Fact.SECURE, _negotiate, forbids=frozenset({Fact.AUTHENTICATED}), wanted=_wanted, restarts=True
+)
