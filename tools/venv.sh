@@ -48,7 +48,11 @@ make_venv() {
         "$python" -m venv --clear "$venv"
     fi
     # The root as well: an editable install points to where the checkout stood.
-    key=$({ "$venv/bin/python" --version; echo "$root"; cat "$root/pyproject.toml" "$root/setup.py" "$root/src/pcj/_speed.c"; } | sha256sum | cut -d' ' -f1)
+    key=$({
+        "$venv/bin/python" --version
+        echo "$root"
+        cat "$root/pyproject.toml" "$root/setup.py" "$root/src/pcj/_speed.c"
+    } | sha256sum | cut -d' ' -f1)
     [ "$(cat "$stamp" 2> /dev/null)" != "$key" ] || return 0
     if [ "$what" = dev ]; then
         # Read by hand, because pip knows dependency groups from 25.1 on and Debian 12 has 23.0.

@@ -1,4 +1,4 @@
-"""pcj's part in the benchmarks, as a user would write it: ``python pcj_program.py ROLE [asyncio|uvloop]``."""
+"""pcj's part in the benchmarks, as a user would write it: ``python pcj_program.py ROLE``."""
 
 from __future__ import annotations
 
@@ -43,12 +43,7 @@ ROLES = {"echo-component": echo_component}
 def main() -> None:
     """One role."""
     options = json.loads(sys.stdin.readline())
-    if "uvloop" in sys.argv[2:]:
-        import uvloop  # type: ignore[import-not-found]
-
-        uvloop.run(ROLES[sys.argv[1]](options))
-    else:
-        asyncio.run(ROLES[sys.argv[1]](options))
+    asyncio.run(ROLES[sys.argv[1]](options))
 
 
 if __name__ == "__main__":

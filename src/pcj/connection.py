@@ -255,6 +255,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def _state(self) -> State:
+        """How far it is; `ready`, which is asked for each node, goes with it."""
         return self.__state
 
     @_state.setter

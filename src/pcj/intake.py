@@ -16,7 +16,7 @@ from pcj.protocol import Dialect
 from pcj.protocol.steps import Envelope, StreamLimits
 from pcj.queue import Entry
 from pcj.serialize import serialize
-from pcj.stanza import MESSAGE, PRESENCE, Node
+from pcj.stanza import Node
 
 __all__ = ["IQS", "Intake"]
 
@@ -24,8 +24,6 @@ IQS, _PRESENCES, _MESSAGES = (
     frozenset({name, *(f"{{{namespace}}}{name}" for namespace in CONTENT)}) for name in ("iq", "presence", "message")
 )
 _STANZAS = IQS | _PRESENCES | _MESSAGES
-#: Of these any is a stanza that servers take, as far as `check_node` looks.
-_UNCHECKED = frozenset({MESSAGE, PRESENCE})
 _POLICIES: Final = ("hold", "resend", "drop")
 
 
@@ -96,13 +94,9 @@ class Intake:
         defaults = self._defaults
         counted = True
         if self._checks:
-            if node.tag not in _UNCHECKED:
-                check_node(node)
+            check_node(node)
             if defaults is not None:
-                attributes = node.attrib
-                # What it allows without a further look is looked at here.
-                if not attributes.get("to") or attributes.get("from") != self.domain:
-                    check_addressed(node, self.domain)
+                check_addressed(node, self.domain)
             elif "from" in node.attrib:
                 check_own(node, self.own)
         elif not (counted := node.tag in _STANZAS):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pcj.errors import JidError, NodeError
 from pcj.jid import JID
 from pcj.namespaces import CONTENT
-from pcj.stanza import STANZAS, Node
+from pcj.stanza import IQ, STANZAS, Node
 
 __all__ = ["check_addressed", "check_node", "check_own"]
 
+#: Servers take these whatever is in them.
+_ANY = STANZAS - {IQ}
 _NAMES = frozenset(tag.rpartition("}")[2] for tag in STANZAS)
 
 
@@ -19,7 +21,9 @@ def check_node(node: Node) -> None:
         NodeError: it is none; for an IQ, also if its type and children are not those of RFC 6120 8.2.3.
     """
     tag = node.tag
-    if tag not in STANZAS:
+    if tag in _ANY:
+        return
+    if tag != IQ:
         # The tag of a comment or a PI is a function.
         namespace, _, name = str(tag).removeprefix("{").rpartition("}")
         if name not in _NAMES or (namespace and namespace not in CONTENT):
@@ -29,7 +33,7 @@ def check_node(node: Node) -> None:
                 "check_output=False sends it all the same"
             )
         tag = name
-    if tag.endswith("iq"):
+    if tag == IQ or tag == "iq":
         kind = node.get("type")
         if kind not in ("get", "set", "result", "error"):
             raise NodeError(f"an iq must have the type get, set, result or error, not {kind!r} (RFC 6120 8.2.3)")

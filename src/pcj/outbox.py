@@ -61,7 +61,6 @@ class Outbox:
         self.ledger.enabled = config.acks == "auto"
         self.shelf = Shelf(config, self.ledger, self._failed)
         self.shelf.on_left = self._left
-        self._durable = self.shelf.used
         self._leaving: list[Entry] = []  # it is not known yet whether the disk has them
         self.proofs = Proofs(self.ledger, self.prove, self.shelf.sure, self.shelf.keep)
         self._water = Watermark(config, dispatcher, self._queue)
@@ -125,7 +124,7 @@ class Outbox:
         """
         if self._halted:
             raise UsageError("output after halt: the broker is of no more use")
-        if durable and self._durable and not self.shelf.closing:  # else it is kept in memory until then
+        if durable and self.shelf.used and not self.shelf.closing:  # else it is kept in memory until then
             self.open()
             self.shelf.check()
         entry = self._intake.entry(node, identity, ttl, on_doubt)
@@ -161,7 +160,7 @@ class Outbox:
         """
         connection = self._connection
         sent = connection is not None and connection.ready
-        if durable and self._durable and not self._halted:
+        if durable and self.shelf.used and not self._halted:
             self.shelf.put(entry)
         if sent and connection is not None:
             connection.outflow.send(entry)
@@ -317,7 +316,7 @@ class Outbox:
             unsent: the nodes. refused: the server ended the stream with an error, which one of ours may have caused.
         """
         connection, self._connection = self._connection, None
-        self._water.connection = None
+        self._water.end()
         self._intake.set_limits(None)  # the next server may take more
         ledger = self.ledger
         if connection is not None and connection.given_up:

@@ -207,7 +207,7 @@ def _plain(
     """
     namespace, written, declared, end = tags[node.tag]
     if namespace != inherited:
-        if namespace == XML or depth > MAX_DEPTH:
+        if namespace == XML:
             return ""
         written = declared
     for name, value in node.items():
@@ -251,6 +251,8 @@ def _plain_data(
     """
     try:
         text = _plain(node, inherited, 1, tags, starts, defaults)
+        if not text:
+            return None
         data = text.encode()
     except (KeyError, TypeError, AttributeError, UnicodeEncodeError):
         return None  # the long way finds out, and says what is wrong
@@ -259,7 +261,7 @@ def _plain_data(
     if len(data.translate(None, _CONTROLS)) == size and (
         len(text) == size or not ("\ufffe" in text or "\uffff" in text)
     ):
-        return data or None
+        return data
     return None
 
 

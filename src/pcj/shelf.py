@@ -104,10 +104,9 @@ class Shelf:
         for row in stored:
             entry = known.get((row.key, row.stanza)) or self._entry(row, now)
             entry.key, entry.tried, entry.unstored = row.key, None, False
-            entry.number, entry.doubts = (
-                row.number,
-                max(entry.doubts, row.doubts),
-            )  # as another process may have left it
+            # As another process may have left it.
+            entry.number = row.number
+            entry.doubts = max(entry.doubts, row.doubts)
             entry.again = entry.again or row.written
             entry.receipt.is_stored()
             if found.management is not None and row.number is not None and row.written:

@@ -22,7 +22,7 @@ class Watermark:
         config, dispatcher: of the broker. queue: what is held.
 
     Attributes:
-        connection: where more may wait, or None. high: HIGH_WATER was told, and LOW_WATER was not.
+        high: HIGH_WATER was told, and LOW_WATER was not.
     """
 
     def __init__(self, config: Config, dispatcher: Dispatcher, queue: MemoryQueue) -> None:
@@ -35,19 +35,9 @@ class Watermark:
         self._high_bytes = max(config.write_high_water, config.queue_max_bytes // 2)
         self._low_bytes = config.queue_max_bytes // 4
         self._low: asyncio.Future[None] | None = None
-        self._waiting = WriteBuffer()  # that of the connection
+        self._waiting = WriteBuffer()  # that of the connection; without one, nothing
         self._connection: Connection | None = None
         self.high = False
-
-    @property
-    def connection(self) -> Connection | None:
-        """Where more may wait."""
-        return self._connection
-
-    @connection.setter
-    def connection(self, connection: Connection | None) -> None:
-        self._connection = connection
-        self._waiting = WriteBuffer() if connection is None else connection.outflow.buffer
 
     def check_room(self, data: bytes) -> None:
         """Refuse one more node past the bounds.
@@ -55,12 +45,11 @@ class Watermark:
         Raises:
             QueueFull: there is no room; nothing was changed.
         """
-        connection, queue, waiting = self.connection, self._queue, self._waiting
-        if not queue and len(waiting.entries) < self._few and waiting.size + len(data) <= self._little:
-            return  # which is the most usual
-        nodes, size = len(waiting), waiting.size
-        if nodes + len(queue) < self._few and size + queue.size + len(data) <= self._little:
+        queue, waiting = self._queue, self._waiting
+        if len(waiting.entries) + len(queue) < self._few and waiting.size + queue.size + len(data) <= self._little:
             return
+        connection = self._connection
+        nodes = size = 0
         if connection is not None:
             # A burst within one turn of the loop: what the network takes need not wait for its end.
             connection.flush()
@@ -80,22 +69,22 @@ class Watermark:
         size += self._queue.size
         if nodes > self._high_nodes or size > self._high_bytes:
             self.high = True
-            if self.connection is not None:
-                self.connection.outflow.on_low = self.look_low
+            if self._connection is not None:
+                self._connection.outflow.on_low = self.look_low
             self._dispatcher.fire(Event.HIGH_WATER, detail={"nodes": nodes, "bytes": size})
 
     def look_low(self) -> None:
         """Less waits than before: tell where it is little."""
         if not self.high:
             return
-        nodes, size = self.connection.outbound if self.connection is not None else (0, 0)
+        nodes, size = self._connection.outbound if self._connection is not None else (0, 0)
         nodes += len(self._queue)
         size += self._queue.size
         if nodes > self._high_nodes // 2 or size > self._low_bytes:
             return
         self.high = False
-        if self.connection is not None:
-            self.connection.outflow.on_low = None
+        if self._connection is not None:
+            self._connection.outflow.on_low = None
         self._dispatcher.fire(Event.LOW_WATER, detail={"nodes": nodes, "bytes": size})
         low, self._low = self._low, None
         if low is not None and not low.done():
@@ -103,9 +92,15 @@ class Watermark:
 
     def begin(self, connection: Connection) -> None:
         """There is a connection, which takes what waits."""
-        self.connection = connection
+        self._waiting = connection.outflow.buffer
+        self._connection = connection
         connection.outflow.low = self._high_nodes // 2
         connection.outflow.on_low = self.look_low if self.high else None
+
+    def end(self) -> None:
+        """The connection is gone."""
+        self._connection = None
+        self._waiting = WriteBuffer()
 
     async def drain(self, ended: Callable[[], PcjError | None]) -> None:
         """Wait until little waits; `ended` says why nothing will go any more.
@@ -114,9 +109,9 @@ class Watermark:
             PcjError: what `ended` said. TimeoutError, PcjError: what `release` said.
         """
         nodes = size = 0
-        if self.connection is not None:
-            self.connection.flush()
-            nodes, size = self.connection.outbound
+        if self._connection is not None:
+            self._connection.flush()
+            nodes, size = self._connection.outbound
             self.look_low()
         if not self.high:
             self._look_high(nodes, size)

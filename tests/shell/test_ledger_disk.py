@@ -5,47 +5,20 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from pcj import Broker, Event, QueueError, ReceiptState, message
+from pcj import Event, QueueError, ReceiptState, message
 from pcj.queue.file import Changes, QueueFile, read
 from tests.shell.links import PLAIN, Record, client, closed_port, run, server, turns
+from tests.shell.queue.disk import broker_of, closing, failing
 
 TO = "juliet@localhost"
 
 
-def broker_of(port: int, path: Path) -> Broker:
-    return client(port, queue=str(path))
-
-
 def on_disk(path: Path) -> list[bytes]:
     return [row[1] for row in read(str(path)).rows]
-
-
-@asynccontextmanager
-async def closing(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[asyncio.Task[None]]:
-    """A shutdown that waits for the disk until the block ends."""
-    may, waits = threading.Event(), threading.Event()
-    close = QueueFile.close
-
-    def slow(self: QueueFile) -> None:
-        waits.set()
-        assert may.wait(10.0)
-        close(self)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(QueueFile, "close", slow)
-        task = asyncio.create_task(broker.shutdown())
-        assert await asyncio.to_thread(waits.wait, 10.0)
-        try:
-            yield task
-        finally:
-            may.set()
-            await task
 
 
 def test_a_node_that_comes_while_the_queue_is_closed_is_kept_and_is_on_disk_at_the_next_connect(
@@ -92,16 +65,12 @@ def test_what_a_failed_close_left_off_the_disk_is_not_taken_for_another_process_
 ) -> None:
     path = tmp_path / "queue.db"
 
-    def fails(self: QueueFile, changes: Changes) -> None:
-        raise QueueError("the disk is full (a test)")
-
     async def main() -> None:
         async with server() as at:
             first = broker_of(at.client_port, path)
             await first.connect()
             await first.shutdown()
-            with monkeypatch.context() as patched:
-                patched.setattr(QueueFile, "commit", fails)
+            with failing(monkeypatch):
                 mine = first.output(message(to=TO, body="mine"))
                 waiting = asyncio.create_task(mine.on_disk())
                 await turns()

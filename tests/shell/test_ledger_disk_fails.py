@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pcj import Broker, DeliveryError, Event, QueueError, Receipt, ReceiptState, State, UsageError, message
-from pcj.queue.file import Changes, QueueFile, read
-from tests.shell.links import Record, Wire, client, closed_port, run, scripted, server, state_of, turns
+from pcj.queue.file import read
+from tests.shell.links import Record, Wire, closed_port, run, scripted, server, state_of, turns
+from tests.shell.queue.disk import broker_of, closing, failing
 
 TO = "juliet@localhost"
-
-
-def broker_of(port: int, path: Path, **options: Any) -> Broker:
-    return client(port, queue=str(path), **options)
 
 
 def rows(path: Path) -> list[tuple[str, bool]]:
@@ -30,40 +25,6 @@ def rows(path: Path) -> list[tuple[str, bool]]:
 
 def output(broker: Broker, body: str, **options: Any) -> Receipt:
     return broker.output(message(to=TO, body=body), **options)
-
-
-@contextmanager
-def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A disk on which nothing can be written."""
-
-    def fails(self: QueueFile, changes: Changes) -> None:
-        raise QueueError("the disk is full (a test)")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(QueueFile, "commit", fails)
-        yield
-
-
-@asynccontextmanager
-async def closing(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[asyncio.Task[None]]:
-    """A shutdown that waits for the disk until the block ends."""
-    may, waits = threading.Event(), threading.Event()
-    close = QueueFile.close
-
-    def slow(self: QueueFile) -> None:
-        waits.set()
-        assert may.wait(10.0)
-        close(self)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(QueueFile, "close", slow)
-        task = asyncio.create_task(broker.shutdown())
-        assert await asyncio.to_thread(waits.wait, 10.0)
-        try:
-            yield task
-        finally:
-            may.set()
-            await task
 
 
 def copy_of(path: Path, copy: Path) -> None:

@@ -16,13 +16,16 @@ class MemoryQueue:
 
     Args:
         max_nodes, max_bytes: past either, `put` refuses.
+
+    Attributes:
+        size: bytes of all nodes that wait, to be read.
     """
 
     def __init__(self, max_nodes: int, max_bytes: int) -> None:
         self._max_nodes = max_nodes
         self._max_bytes = max_bytes
         self._entries: dict[int, Entry] = {}  # by the identity of the receipt, in the order they are to go
-        self._bytes = 0
+        self.size = 0
         self._soonest = math.inf  # no node expires before that
 
     def __len__(self) -> int:
@@ -30,11 +33,6 @@ class MemoryQueue:
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries.values())
-
-    @property
-    def size(self) -> int:
-        """Bytes of all nodes that wait."""
-        return self._bytes
 
     def check_room(self, data: bytes, *, others: int = 0, other_bytes: int = 0) -> None:
         """Refuse one more node past the bounds, `others` of `other_bytes` waiting elsewhere counted in.
@@ -44,15 +42,15 @@ class MemoryQueue:
         """
         if len(self._entries) + others >= self._max_nodes:
             raise QueueFull(f"{len(self._entries) + others} nodes wait to be sent; queue_max_nodes allows no more")
-        if self._bytes + other_bytes + len(data) > self._max_bytes:
+        if self.size + other_bytes + len(data) > self._max_bytes:
             raise QueueFull(
-                f"{self._bytes + other_bytes} bytes wait to be sent; queue_max_bytes has no room for {len(data)} more"
+                f"{self.size + other_bytes} bytes wait to be sent; queue_max_bytes has no room for {len(data)} more"
             )
 
     def put(self, entry: Entry) -> None:
         """Add a node at the end; `check_room` comes first."""
         self._entries[id(entry.receipt)] = entry
-        self._bytes += len(entry.data)
+        self.size += len(entry.data)
         self._soonest = min(self._soonest, entry.expires)
 
     def put_back(self, entries: Iterable[Entry]) -> None:
@@ -65,14 +63,14 @@ class MemoryQueue:
         """The node of one receipt, which then waits no more; None if it does not wait here."""
         entry = self._entries.pop(id(receipt), None)
         if entry is not None:
-            self._bytes -= len(entry.data)
+            self.size -= len(entry.data)
         return entry
 
     def take_all(self) -> list[Entry]:
         """All nodes, in order; the queue is empty then."""
         entries = list(self._entries.values())
         self._entries.clear()
-        self._bytes = 0
+        self.size = 0
         self._soonest = math.inf
         return entries
 

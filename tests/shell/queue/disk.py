@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from pcj import Broker
 from pcj.errors import QueueError
 from pcj.queue import Entry
 from pcj.queue.durable import DurableQueue
-from pcj.queue.file import read
+from pcj.queue.file import Changes, QueueFile, read
+from tests.shell.links import client
 
 ACCOUNT = "XMPP romeo@example.org"
 TIMEOUT = 10.0
@@ -83,3 +90,42 @@ def trace(folder: Path) -> dict[str, str]:
         for file in sorted(folder.iterdir())
         if file.is_file() and not file.name.endswith("-shm")
     }
+
+
+def broker_of(port: int, path: Path, **options: Any) -> Broker:
+    """A client with a durable queue."""
+    return client(port, queue=str(path), **options)
+
+
+@contextmanager
+def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A disk on which nothing can be written."""
+
+    def fails(self: QueueFile, changes: Changes) -> None:
+        raise QueueError("the disk is full (a test)")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(QueueFile, "commit", fails)
+        yield
+
+
+@asynccontextmanager
+async def closing(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[asyncio.Task[None]]:
+    """A shutdown that waits for the disk until the block ends."""
+    may, waits = threading.Event(), threading.Event()
+    close = QueueFile.close
+
+    def slow(self: QueueFile) -> None:
+        waits.set()
+        assert may.wait(10.0)
+        close(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(QueueFile, "close", slow)
+        task = asyncio.create_task(broker.shutdown())
+        assert await asyncio.to_thread(waits.wait, 10.0)
+        try:
+            yield task
+        finally:
+            may.set()
+            await task

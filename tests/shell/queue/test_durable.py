@@ -14,7 +14,7 @@ import pytest
 from pcj.errors import QueueError, QueueFull, UsageError
 from pcj.queue.durable import DurableQueue, Stored
 from pcj.queue.file import Changes, QueueFile, read
-from tests.shell.queue.disk import ACCOUNT, TIMEOUT, entries, entry, fill, queue, run, stanzas
+from tests.shell.queue.disk import ACCOUNT, TIMEOUT, entries, entry, failing, fill, queue, run, stanzas
 
 
 def reopened(path: Path) -> list[Stored]:
@@ -260,9 +260,6 @@ def test_what_is_forgotten_while_it_is_closed_is_gone_at_the_next_open_and_nobod
 ) -> None:
     path = tmp_path / "q.db"
 
-    def failing(file: QueueFile, changes: Changes) -> None:
-        raise QueueError("the disk fails")
-
     async def main() -> None:
         made = queue(path)
         made.open()
@@ -271,10 +268,8 @@ def test_what_is_forgotten_while_it_is_closed_is_gone_at_the_next_open_and_nobod
         await made.flush(TIMEOUT)
         made.put(never, ttl=None)
         key = never.key
-        with monkeypatch.context() as patched:
-            patched.setattr(QueueFile, "commit", failing)
-            with pytest.raises(QueueError, match="the disk fails"):
-                await made.aclose(TIMEOUT)
+        with failing(monkeypatch), pytest.raises(QueueError, match="the disk is full"):
+            await made.aclose(TIMEOUT)
         assert (never.key, never.tried, never.unstored) == (None, key, True)
         made.forget([one, never])
         assert (one.key, never.tried) == (None, None)
@@ -446,21 +441,16 @@ def test_closing_says_what_could_not_be_written_and_lets_go_of_the_file(
 ) -> None:
     path = tmp_path / "q.db"
 
-    def failing(file: QueueFile, changes: Changes) -> None:
-        raise QueueError("the disk fails")
-
     async def main() -> None:
         made = queue(path)
         made.open()
         one = entry()
         made.put(one, ttl=None)
-        with monkeypatch.context() as patched:
-            patched.setattr(QueueFile, "commit", failing)
-            with pytest.raises(QueueError, match="the disk fails"):
-                if in_the_loop:
-                    made.close()
-                else:
-                    await made.aclose(TIMEOUT)
+        with failing(monkeypatch), pytest.raises(QueueError, match="the disk is full"):
+            if in_the_loop:
+                made.close()
+            else:
+                await made.aclose(TIMEOUT)
         assert not one.receipt.stored
         assert made.open() == []
         made.close()
